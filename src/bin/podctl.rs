@@ -1,0 +1,3 @@
+//! `podctl`: the pod command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `seedpod`: the OCI runtime.
+
+fn main() {}
