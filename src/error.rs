@@ -24,7 +24,11 @@ pub struct Failure {
 impl Failure {
     /// A failure without a hint.
     pub fn new(what: impl Into<String>, errno: Errno) -> Self {
-        Self { what: what.into(), errno, hint: None }
+        Self {
+            what: what.into(),
+            errno,
+            hint: None,
+        }
     }
 
     /// The same failure with a hint.
@@ -96,21 +100,30 @@ mod tests {
     #[test]
     fn failure_names_what_errno_and_words() {
         let failure = Failure::new("mount proc at /proc", Errno::EPERM);
-        assert_eq!(failure.to_string(), "mount proc at /proc: EPERM: the kernel does not allow it");
+        assert_eq!(
+            failure.to_string(),
+            "mount proc at /proc: EPERM: the kernel does not allow it"
+        );
     }
 
     #[test]
     fn hint_takes_the_place_of_the_words() {
         let failure = Failure::new("mount proc at /proc", Errno::EPERM).hint("try another kernel");
-        assert_eq!(failure.to_string(), "mount proc at /proc: EPERM: try another kernel");
+        assert_eq!(
+            failure.to_string(),
+            "mount proc at /proc: EPERM: try another kernel"
+        );
     }
 
     #[test]
     fn words_do_not_read_like_a_missing_program_to_podman() {
         for errno in [Errno::ENOENT, Errno::EPERM, Errno::EACCES] {
             let text = words(errno).to_lowercase();
-            for bad in ["no such file or directory", "permission denied", "operation not permitted"]
-            {
+            for bad in [
+                "no such file or directory",
+                "permission denied",
+                "operation not permitted",
+            ] {
                 assert!(!text.contains(bad), "{errno:?}: {text}");
             }
         }
