@@ -9,3 +9,5 @@ pub mod error;
 pub mod image;
 pub mod pod;
 pub mod seccomp;
+pub mod spec;
+pub mod sys;
