@@ -32,6 +32,7 @@ struct AttachAttr {
     attach_type: u32,
     flags: u32,
     replace_fd: u32,
+    relative_fd: u32,
 }
 
 /// Loads a `BPF_PROG_TYPE_CGROUP_DEVICE` program; an instruction is the kernel's `struct bpf_insn`
@@ -77,6 +78,7 @@ pub fn attach_device_program(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) ->
         attach_type: ATTACH_CGROUP_DEVICE,
         flags: ALLOW_MULTI,
         replace_fd: 0,
+        relative_fd: 0,
     };
     syscall!(
         libc::SYS_bpf,

@@ -47,11 +47,11 @@ pub fn set(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     syscall!(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()).map(drop)
 }
 
-/// The effective set of the calling thread.
+/// The permitted set of the calling thread.
 ///
 /// # Errors
 /// As capget(2).
-pub fn effective() -> Result<u64> {
+pub fn permitted() -> Result<u64> {
     const VERSION_3: u32 = 0x2008_0522;
     let mut header = Header {
         version: VERSION_3,
@@ -68,7 +68,7 @@ pub fn effective() -> Result<u64> {
         data.as_mut_ptr()
     )?;
     let [low, high] = data;
-    Ok(u64::from(low.effective) | u64::from(high.effective) << 32)
+    Ok(u64::from(low.permitted) | u64::from(high.permitted) << 32)
 }
 
 /// Drops every capability that is not in `keep` from the bounding set, up to the last that the

@@ -127,6 +127,38 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     .map(drop)
 }
 
+/// Raises the hard limit of another process to `hard`, where it is lower; the soft limit stays.
+///
+/// # Errors
+/// As prlimit(2); EPERM without CAP_SYS_RESOURCE.
+pub fn raise_hard_limit(pid: libc::pid_t, resource: u32, hard: u64) -> Result<()> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let null = std::ptr::null::<libc::rlimit64>();
+    syscall!(
+        libc::SYS_prlimit64,
+        pid,
+        resource,
+        null,
+        std::ptr::from_mut(&mut limit)
+    )?;
+    if limit.rlim_max >= hard {
+        return Ok(());
+    }
+    limit.rlim_max = hard;
+    let null = std::ptr::null_mut::<libc::rlimit64>();
+    syscall!(
+        libc::SYS_prlimit64,
+        pid,
+        resource,
+        std::ptr::from_ref(&limit),
+        null
+    )
+    .map(drop)
+}
+
 /// Puts every signal back to its default action and unblocks all: what a program expects at its
 /// start. Rust's runtime ignores SIGPIPE, and a parent may have ignored or blocked anything.
 ///
@@ -164,28 +196,61 @@ pub fn reset_signals() -> Result<()> {
 /// A null-terminated array of C strings, ready for execve(2): made in the parent, used in the child.
 #[derive(Debug)]
 pub struct ExecStrings {
-    // The pointers are into `strings`, whose heap blocks do not move when the struct does.
+    // The pointers are into `strings` and `reserved`, whose heap blocks do not move when the struct
+    // does.
     pointers: Vec<*const libc::c_char>,
     strings: Vec<CString>,
+    reserved: Option<Box<[u8; RESERVED]>>,
 }
 
+/// Room for one more string, its NUL included.
+pub const RESERVED: usize = 1024;
+
 impl ExecStrings {
-    /// Takes the strings and lays out the array.
-    pub fn new(strings: Vec<CString>) -> Self {
+    /// Takes the strings and lays out the array; with `reserve`, one more string, empty now, can be
+    /// written later without allocating.
+    pub fn new(strings: Vec<CString>, reserve: bool) -> Self {
+        let reserved = reserve.then(|| Box::new([0; RESERVED]));
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.extend(reserved.as_ref().map(|bytes| bytes.as_ptr().cast()));
         pointers.push(std::ptr::null());
-        Self { pointers, strings }
+        Self {
+            pointers,
+            strings,
+            reserved,
+        }
     }
 
-    /// The strings themselves.
+    /// The strings themselves, without the reserved one.
     pub fn strings(&self) -> &[CString] {
         &self.strings
+    }
+
+    /// Writes the reserved string from its parts; `false` when there is no room for them, or one
+    /// has a NUL byte.
+    pub fn write_reserved(&mut self, parts: &[&[u8]]) -> bool {
+        let Some(reserved) = self.reserved.as_mut() else {
+            return false;
+        };
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length >= RESERVED || parts.iter().any(|part| part.contains(&0)) {
+            return false;
+        }
+        let bytes = parts.iter().flat_map(|part| part.iter());
+        // The last byte stays 0 in any case, so the string always ends.
+        for (to, from) in reserved
+            .iter_mut()
+            .zip(bytes.copied().chain(std::iter::repeat(0)))
+        {
+            *to = from;
+        }
+        true
     }
 }
 
 impl Clone for ExecStrings {
     fn clone(&self) -> Self {
-        Self::new(self.strings.clone())
+        Self::new(self.strings.clone(), self.reserved.is_some())
     }
 }
 

@@ -1,11 +1,13 @@
 //! seccomp(2).
 
+use seccompiler::sock_filter;
+
 use super::{Result, syscall};
 
 #[repr(C)]
 struct FilterProgram {
     length: u16,
-    filter: *const libc::sock_filter,
+    filter: *const sock_filter,
 }
 
 /// Loads a filter for the calling thread. Returns the listener's descriptor number where the flags
@@ -13,7 +15,7 @@ struct FilterProgram {
 ///
 /// # Errors
 /// As seccomp(2); EACCES without both CAP_SYS_ADMIN and no_new_privs.
-pub fn load(program: &[libc::sock_filter], flags: u32) -> Result<i64> {
+pub fn load(program: &[sock_filter], flags: u32) -> Result<i64> {
     const SET_MODE_FILTER: u32 = 1;
     let length = u16::try_from(program.len()).map_err(|_| nix::errno::Errno::E2BIG)?;
     let program = FilterProgram {
