@@ -91,7 +91,7 @@ fn the_downward_api_gives_fields_and_resources() {
         (resource("K", "limits.cpu", "1"), "1"),
         (resource("L", "limits.memory", "1Mi"), "1024"),
         (resource("M", "requests.memory", "1Mi"), "64"),
-        (resource("N", "requests.ephemeral-storage", "1"), "0"),
+        (resource("S", "requests.ephemeral-storage", "1"), "0"),
         (resource("O", "limits.ephemeral-storage", "1Gi"), "5"),
     ];
     let env: String = table.iter().map(|(line, _)| line.as_str()).collect();

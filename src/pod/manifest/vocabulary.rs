@@ -757,12 +757,10 @@ static SLEEP: Object = Object {
 pub fn objects() -> Vec<&'static Object> {
     fn visit(kind: &'static Kind, found: &mut Vec<&'static Object>) {
         match kind {
-            Kind::Object(object) => {
-                if !found.iter().any(|known| std::ptr::eq(*known, *object)) {
-                    found.push(object);
-                    for Field { kind, .. } in object.fields {
-                        visit(kind, found);
-                    }
+            Kind::Object(object) if !found.iter().any(|known| std::ptr::eq(*known, *object)) => {
+                found.push(object);
+                for Field { kind, .. } in object.fields {
+                    visit(kind, found);
                 }
             }
             List(inner) | Map(inner) => visit(inner, found),

@@ -72,6 +72,7 @@ pub(super) static VOLUME: Object = Object {
         not_yet("rbd", Any, "a Ceph block device"),
         not_yet("scaleIO", Any, "a ScaleIO volume"),
         not_yet("storageos", Any, "a StorageOS volume"),
+        not_yet("vsphereVolume", Any, "a disk of vSphere"),
     ],
 };
 

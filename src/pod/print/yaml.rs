@@ -158,8 +158,10 @@ fn looks_like_something_else(text: &str) -> bool {
         && digits
             .chars()
             .all(|c| c.is_ascii_digit() || "_.:-TZ+eE".contains(c));
+    // No number has two dots; addresses and versions do.
+    let address = digits.matches('.').count() > 1 && !digits.contains([':', '-']);
     let read_as_text = documents(text).is_ok_and(|list| {
         matches!(list.as_slice(), [node] if matches!(&node.value, yaml::Value::String(read) if read == text))
     });
-    number_like || !read_as_text && !text.contains(':') && !text.starts_with('-')
+    number_like && !address || !read_as_text && !text.contains(':') && !text.starts_with('-')
 }

@@ -12,6 +12,8 @@ use super::{
     Security, Sysctl, ValueFrom, Volume, VolumeMount, VolumeSource,
 };
 use crate::pod::manifest::read::key_path;
+use crate::pod::manifest::schema::Support;
+use crate::pod::manifest::vocabulary;
 use crate::pod::manifest::{Lines, Problem, wire};
 use crate::pod::quantity::Quantity;
 use crate::pod::resources;
@@ -128,7 +130,10 @@ fn metadata(written: &wire::Metadata, findings: &mut Findings<'_>) -> Metadata {
 }
 
 fn pod_spec(written: &wire::PodSpec, findings: &mut Findings<'_>) -> PodSpec {
-    if written.restart_policy.is_none() {
+    // The vocabulary decides what is supported; the default has to be, too.
+    let always = vocabulary::POD_SPEC.field("restartPolicy");
+    let always = always.is_some_and(|field| field.support == Support::Yes);
+    if written.restart_policy.is_none() && !always {
         findings.add(
             "spec.restartPolicy",
             "is not set, which means Always: only restartPolicy: Never is supported by this \

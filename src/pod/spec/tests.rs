@@ -61,6 +61,7 @@ fn the_default_pull_policy_comes_from_the_tag() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // It is a table.
 fn what_does_not_fit_together_is_an_error_with_path_and_line() {
     let table: &[(&str, &str, &str)] = &[
         (
