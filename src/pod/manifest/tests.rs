@@ -310,3 +310,45 @@ fn no_change_of_one_value_makes_the_reader_panic() {
         }
     }
 }
+
+#[test]
+#[ignore = "measures; run it by name"]
+fn large_texts_take_a_moment_and_not_more() {
+    let many = |piece: &str| piece.repeat((3 << 20) / piece.len() - 1);
+    let numbered = |form: fn(usize) -> String| (0..100_000).map(form).collect::<String>();
+    for (what, text) in [
+        ("lists", many("- a\n")),
+        ("flow", format!("[{}]", "a, ".repeat(1_000_000))),
+        ("keys", numbered(|i| format!("k{i}: v\n"))),
+        ("same key", many("k: v\n")),
+        ("quotes", many("'")),
+        ("colons", many(":")),
+        ("questions", many("? ")),
+        ("text", many("x")),
+        ("words", many("x ")),
+        ("lines", many("x\n")),
+        ("comments", many("#\n")),
+        ("tabs", many("\t")),
+        ("anchors", numbered(|i| format!("- &a{i} x\n"))),
+        (
+            "merges",
+            format!(
+                "b: &b {{{}}}\nc:\n{}",
+                numbered(|i| format!("k{i}: v, ")),
+                "  <<: *b\n".repeat(50)
+            ),
+        ),
+        ("documents", many("---\na\n")),
+        (
+            "first",
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{labels: {{{}}}}}",
+                numbered(|i| format!("k{i}: v, "))
+            ),
+        ),
+    ] {
+        let start = std::time::Instant::now();
+        let _ = load("large.yaml", &text);
+        println!("{what:10} {:7} bytes {:?}", text.len(), start.elapsed());
+    }
+}

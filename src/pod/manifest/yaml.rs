@@ -5,7 +5,7 @@
 //! in the tree and reported by the reader, which knows their path. Depth, size and the growth of
 //! aliases are bounded, so that no text can exhaust memory or the stack.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
@@ -228,10 +228,10 @@ impl Tree {
                 ..
             } => {
                 // What is written wins over what is merged, and the first merged over the later.
-                for entry in merged {
-                    if !entries.iter().any(|own| own.key == entry.key) {
-                        entries.push(entry);
-                    }
+                if !merged.is_empty() {
+                    let own: HashSet<String> =
+                        entries.iter().map(|entry| entry.key.clone()).collect();
+                    entries.extend(merged.into_iter().filter(|entry| !own.contains(&entry.key)));
                 }
                 Value::Map(entries)
             }
@@ -296,12 +296,13 @@ fn merge_source(node: Node) -> Result<Vec<Entry>, String> {
         Value::Map(entries) => Ok(entries),
         Value::List(items) => {
             let mut all = Vec::new();
+            let mut seen = HashSet::new();
             for item in items {
                 let Value::Map(entries) = item.value else {
                     return Err(wrong());
                 };
                 for entry in entries {
-                    if !all.iter().any(|known: &Entry| known.key == entry.key) {
+                    if seen.insert(entry.key.clone()) {
                         all.push(entry);
                     }
                 }
