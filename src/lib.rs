@@ -9,3 +9,4 @@ pub mod error;
 pub mod image;
 pub mod pod;
 pub mod seccomp;
+pub mod sys;

@@ -1,0 +1,5 @@
+//! Thin wrappers, one system call each: the only unsafe code. See docs/architecture.md.
+
+#![allow(unsafe_code)]
+
+pub mod xattr;
