@@ -129,12 +129,11 @@ impl<R: Read> Reader<R> {
         }
         let at = self.position - BLOCK;
         ensure!(
-            header.cksum().ok() == Some(checksum(header.as_bytes())),
+            number(&header.as_old().cksum).ok() == Some(checksum(header.as_bytes()).into()),
             "not a tar header at byte {at}: its checksum is wrong"
         );
-        self.data_left = header
-            .entry_size()
-            .with_context(|| format!("tar header at byte {at}"))?;
+        self.data_left =
+            number(&header.as_old().size).with_context(|| format!("tar header at byte {at}"))?;
         self.set_padding();
         Ok(Some(header))
     }
@@ -220,24 +219,18 @@ impl<R: Read> Reader<R> {
         let (size, extents) = self
             .sparse(header, &mut pax)
             .with_context(|| format!("sparse file {name:?}"))?;
-        let id = |pax: Option<u64>, header: io::Result<u64>| match pax {
-            Some(id) => narrow(id),
-            None => narrow(header?),
-        };
+        let old = header.as_old();
+        let id = |pax: Option<u64>, field: &[u8]| narrow(pax.map_or_else(|| number(field), Ok)?);
+        let mtime = || i64::try_from(number(&old.mtime).unwrap_or(0)).unwrap_or(0);
         Ok(Entry {
             kind,
             path,
             link,
-            mode: header.mode()? & 0o7777,
-            uid: id(pax.uid, header.uid()).with_context(|| format!("owner of {name:?}"))?,
-            gid: id(pax.gid, header.gid()).with_context(|| format!("group of {name:?}"))?,
-            mtime: pax
-                .mtime
-                .unwrap_or((i64::try_from(header.mtime()?).unwrap_or(0), 0)),
-            device: (
-                header.device_major()?.unwrap_or(0),
-                header.device_minor()?.unwrap_or(0),
-            ),
+            mode: u32::try_from(number(&old.mode)? & 0o7777)?,
+            uid: id(pax.uid, &old.uid).with_context(|| format!("owner of {name:?}"))?,
+            gid: id(pax.gid, &old.gid).with_context(|| format!("group of {name:?}"))?,
+            mtime: pax.mtime.unwrap_or_else(|| (mtime(), 0)),
+            device: device(header).with_context(|| format!("device {name:?}"))?,
             size,
             extents,
             xattrs: pax.xattrs,
@@ -249,7 +242,7 @@ impl<R: Read> Reader<R> {
     fn sparse(&mut self, header: &Header, pax: &mut Pax) -> Result<(u64, Option<Vec<Extent>>)> {
         let (size, extents) = if header.entry_type() == EntryType::GNUSparse {
             let gnu = header.as_gnu().context("the header is not a GNU header")?;
-            (gnu.real_size()?, self.gnu_extents(gnu)?)
+            (number(&gnu.realsize)?, self.gnu_extents(gnu)?)
         } else if let Some(size) = pax.sparse_size {
             let extents = match pax.sparse_map.take() {
                 Some(map) => map,
@@ -344,6 +337,42 @@ fn kind(entry_type: EntryType, path: &[u8]) -> Result<Kind> {
     })
 }
 
+/// A numeric field: octal digits between blanks, or base 256 where the first bit is set. An empty
+/// field is zero, as most readers have it.
+fn number(field: &[u8]) -> Result<u64> {
+    if let [first, rest @ ..] = field
+        && first & 0x80 != 0
+    {
+        ensure!(first & 0x40 == 0, "a tar header has a negative number");
+        return rest
+            .iter()
+            .try_fold(u64::from(first & 0x3f), |value, byte| {
+                Some(value.checked_mul(256)? | u64::from(*byte))
+            })
+            .context("a tar header has a number that is too large");
+    }
+    let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = std::str::from_utf8(text)?.trim_matches(' ');
+    if text.is_empty() {
+        return Ok(0);
+    }
+    ensure!(!text.starts_with('+'), "a tar header has a signed number");
+    u64::from_str_radix(text, 8).with_context(|| format!("a tar header has {text:?} for a number"))
+}
+
+/// The device number; only device entries are sure to have one.
+fn device(header: &Header) -> Result<(u32, u32)> {
+    if !matches!(header.entry_type(), EntryType::Char | EntryType::Block) {
+        return Ok((0, 0));
+    }
+    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => (number(&ustar.dev_major)?, number(&ustar.dev_minor)?),
+        (_, Some(gnu)) => (number(&gnu.dev_major)?, number(&gnu.dev_minor)?),
+        _ => bail!("the header's format has no devices"),
+    };
+    Ok((u32::try_from(major)?, u32::try_from(minor)?))
+}
+
 /// An owner that fits; the largest number means "no change" to chown(2), so it is no owner.
 fn narrow(id: u64) -> Result<u32> {
     match u32::try_from(id) {
@@ -363,11 +392,14 @@ fn checksum(block: &[u8; 512]) -> u32 {
 }
 
 fn push_extents(extents: &mut Vec<Extent>, headers: &[tar::GnuSparseHeader]) -> Result<()> {
-    for header in headers.iter().filter(|header| !header.is_empty()) {
+    for header in headers
+        .iter()
+        .filter(|header| header.numbytes[0] != 0 || header.offset[0] != 0)
+    {
         ensure!(extents.len() < EXTENTS_MAX, "there are too many extents");
         extents.push(Extent {
-            offset: header.offset()?,
-            len: header.length()?,
+            offset: number(&header.offset)?,
+            len: number(&header.numbytes)?,
         });
     }
     Ok(())
@@ -495,6 +527,17 @@ mod tests {
         let bytes = Tar::new().file("f", b"x").finish();
         assert!(entries(&bytes[..700]).is_ok_and(|all| all.len() == 1));
         assert!(entries(&bytes[..300]).is_err());
+    }
+
+    #[test]
+    fn numbers_are_octal_or_base_256_or_blank() {
+        assert_eq!(number(b"0000644\0").unwrap(), 0o644);
+        assert_eq!(number(b" 644 \0x").unwrap(), 0o644);
+        assert_eq!(number(b"\0\0\0").unwrap(), 0);
+        assert_eq!(number(b"\x80\0\0\0\0\0\x01\0").unwrap(), 256);
+        assert!(number(b"\xff\xff\xff\xff").is_err());
+        assert!(number(b"\x80\x01\0\0\0\0\0\0\0\0\0\0").is_err());
+        assert!(number(b"9").is_err() && number(b"-1").is_err() && number(b"+1").is_err());
     }
 
     #[test]
