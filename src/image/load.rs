@@ -63,8 +63,9 @@ impl Store {
         let mut writer = self.writer()?;
         let loaded = writer.load(path, name, report);
         if loaded.is_err() {
-            // Layers of a load that did not come to its end lead nowhere; the first error counts.
-            let _ = writer.sweep();
+            // What a load that failed brought in leads nowhere. Should deleting it fail too, the
+            // next writer does it; the first error is the one to tell.
+            let _ = writer.undo();
         }
         loaded.with_context(|| format!("image archive {}", path.display()))
     }

@@ -326,7 +326,7 @@ pub(super) fn find(index: &Index, text: &str) -> Result<String> {
 }
 
 fn time(text: &str) -> Option<SystemTime> {
-    // Docker writes the year 1 for "never", and offsets other than Z are rare: neither is a time.
+    // Docker writes the year 1 for "never"; that, and an offset other than Z, give no time.
     humantime::parse_rfc3339_weak(text).ok()
 }
 

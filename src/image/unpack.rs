@@ -57,6 +57,8 @@ pub(super) fn unpack(
     trash: &Trash,
     limits: &Limits,
 ) -> Result<Unpacked> {
+    // The mode of a container's `/` where no entry says otherwise.
+    fchmod(&root, Mode::from_bits_truncate(0o755)).or_failure(|| "set the mode of the root")?;
     let mut unpacker = Unpacker {
         root: Root::new(root),
         trash,

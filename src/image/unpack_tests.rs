@@ -87,9 +87,16 @@ fn is_whiteout(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0)
 }
 
+fn attribute(fd: impl AsFd, name: &std::ffi::CStr) -> Option<Vec<u8>> {
+    let mut value = vec![0; 64];
+    let length = fgetxattr(fd, name, &mut value).unwrap()?;
+    value.truncate(length);
+    Some(value)
+}
+
 fn is_opaque(path: &Path) -> bool {
     let directory = open(path, DIRECTORY, Mode::empty()).unwrap();
-    fgetxattr(&directory, OPAQUE_XATTR, 8).unwrap().as_deref() == Some(b"y")
+    attribute(&directory, OPAQUE_XATTR).as_deref() == Some(b"y")
 }
 
 #[test]
@@ -139,9 +146,7 @@ fn metadata_is_applied() {
     assert_eq!(su.ino(), stat("su2").ino());
     let ping = File::open(place.at("tmp/ping")).unwrap();
     assert_eq!(
-        fgetxattr(&ping, c"security.capability", 64)
-            .unwrap()
-            .unwrap(),
+        attribute(&ping, c"security.capability").unwrap(),
         capability
     );
     let time = stat("tmp/ping");
@@ -518,4 +523,15 @@ fn setuid_survives_and_permissions_do_not_depend_on_the_umask() {
     place.unpack(tar).unwrap();
     let mode = fs::metadata(place.at("f")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o6777);
+}
+
+#[test]
+fn root_that_has_no_entry_can_be_entered_by_everybody() {
+    if !root_or_skip("root_that_has_no_entry_can_be_entered_by_everybody") {
+        return;
+    }
+    let place = Place::new();
+    fs::set_permissions(place.layer(), fs::Permissions::from_mode(0o700)).unwrap();
+    place.unpack(Tar::new().file("f", b"x")).unwrap();
+    assert_eq!(fs::metadata(place.layer()).unwrap().mode() & 0o7777, 0o755);
 }

@@ -111,6 +111,13 @@ impl Writer<'_> {
         self.write(&self.store.root.join(INDEX), &bytes)
     }
 
+    /// Deletes what was made since the last commit.
+    pub(super) fn undo(&mut self) -> Result<()> {
+        self.index = self.store.index()?;
+        self.trash.empty()?;
+        self.sweep().map(drop)
+    }
+
     /// Stores a blob that was proved before.
     pub(super) fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         let path = self.store.blob(digest);

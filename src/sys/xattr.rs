@@ -27,12 +27,12 @@ pub fn fsetxattr(fd: impl AsFd, name: &CStr, value: &[u8]) -> Result<(), Errno> 
     Errno::result(result).map(drop)
 }
 
-/// Reads an attribute of at most `max` bytes: fgetxattr(2); `None` where it is not set.
+/// Reads an attribute into `value`: fgetxattr(2). Its length, or `None` where it is not set.
 ///
 /// # Errors
-/// The kernel's: ERANGE for a value longer than `max`.
-pub fn fgetxattr(fd: impl AsFd, name: &CStr, max: usize) -> Result<Option<Vec<u8>>, Errno> {
-    let mut value = vec![0u8; max];
+/// The kernel's: ERANGE for a longer value, unless `value` is empty: then only the length is
+/// asked for.
+pub fn fgetxattr(fd: impl AsFd, name: &CStr, value: &mut [u8]) -> Result<Option<usize>, Errno> {
     // SAFETY: `name` is zero-terminated and `value` is `value.len()` writable bytes; both outlive
     // the call, which keeps no pointer. The descriptor is borrowed, so it is open.
     let result = unsafe {
@@ -44,10 +44,7 @@ pub fn fgetxattr(fd: impl AsFd, name: &CStr, max: usize) -> Result<Option<Vec<u8
         )
     };
     match Errno::result(result) {
-        Ok(length) => {
-            value.truncate(usize::try_from(length).unwrap_or(0));
-            Ok(Some(value))
-        }
+        Ok(length) => Ok(Some(usize::try_from(length).unwrap_or(0))),
         Err(Errno::ENODATA) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -64,10 +61,16 @@ mod tests {
             Err(Errno::ENOTSUP) => eprintln!("skipped: no user attributes in the temp directory"),
             set => {
                 set.unwrap();
-                let value = fgetxattr(&file, c"user.seedpod", 16).unwrap();
-                assert_eq!(value.unwrap(), b"a\0b");
+                let mut value = [0; 16];
+                let length = fgetxattr(&file, c"user.seedpod", &mut value).unwrap();
+                assert_eq!(&value[..length.unwrap()], b"a\0b");
+                assert_eq!(
+                    fgetxattr(&file, c"user.seedpod", &mut [0; 2]),
+                    Err(Errno::ERANGE)
+                );
             }
         }
-        assert_eq!(fgetxattr(&file, c"user.missing", 16).ok().flatten(), None);
+        let missing = fgetxattr(&file, c"user.missing", &mut []);
+        assert_eq!(missing.ok().flatten(), None);
     }
 }

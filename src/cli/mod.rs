@@ -1,0 +1,3 @@
+//! The command lines. See docs/architecture.md.
+
+pub mod pod;
