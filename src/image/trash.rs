@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::Result;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, open, renameat2};
+use nix::fcntl::{AtFlags, OFlag, open, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -84,16 +84,17 @@ impl Trash {
         Ok(())
     }
 
-    /// Moves a directory into the trash under a name that was free.
+    /// Moves a directory into the trash under a new name.
     fn take(&self, parent: impl AsFd, name: &OsStr) -> Result<OsString> {
         loop {
             let number = self.next.get();
             self.next.set(number + 1);
             let free = OsString::from(format!("discarded.{number}"));
-            let flags = RenameFlags::RENAME_NOREPLACE;
-            match renameat2(parent.as_fd(), name, &self.dir, free.as_os_str(), flags) {
+            // A leftover of a killed writer may have the name. An empty directory is replaced,
+            // which deletes it; anything else is in the way.
+            match renameat(parent.as_fd(), name, &self.dir, free.as_os_str()) {
                 Ok(()) => return Ok(free),
-                Err(Errno::EEXIST) => {}
+                Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
                 Err(errno) => return Err(Failure::new(delete(name), errno).into()),
             }
         }
@@ -171,6 +172,8 @@ mod tests {
         let trash = dir.path().join("trash");
         fs::create_dir_all(trash.join("tree/sub")).unwrap();
         fs::create_dir_all(trash.join("discarded.0/full")).unwrap();
+        fs::create_dir_all(trash.join("discarded.1")).unwrap();
+        fs::write(trash.join("discarded.2"), b"x").unwrap();
         std::os::unix::fs::symlink(&outside, trash.join("tree/link")).unwrap();
         std::os::unix::fs::symlink(&outside, trash.join("tree/sub/link")).unwrap();
         std::os::unix::fs::symlink(&outside, trash.join("link")).unwrap();
