@@ -5,9 +5,16 @@
 //! [`container`] (life cycle). [`pod`] stands on top of that and [`image`] beside it.
 //! docs/architecture.md is the map.
 
+pub mod cgroup;
+pub mod child;
 pub mod cli;
+pub mod container;
 pub mod error;
+pub mod fault;
 pub mod image;
+pub mod launch;
+pub mod plan;
 pub mod pod;
 pub mod seccomp;
+pub mod spec;
 pub mod sys;

@@ -1,3 +1,6 @@
 //! `seedpod`: the OCI runtime.
 
-fn main() {}
+fn main() {
+    let words = std::env::args_os().skip(1).collect();
+    std::process::exit(seedpod::cli::runtime::main(words));
+}
