@@ -3,4 +3,5 @@
 
 pub mod args;
 pub mod log;
+pub mod pod;
 pub mod runtime;

@@ -18,6 +18,7 @@ pub mod seccomp;
 pub mod shared;
 pub mod socket;
 pub mod tty;
+pub mod xattr;
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};

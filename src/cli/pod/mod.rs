@@ -1,0 +1,3 @@
+//! `podctl`'s commands: arguments, one library call, print.
+
+pub mod image;
