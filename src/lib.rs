@@ -13,6 +13,7 @@ pub mod error;
 pub mod fault;
 pub mod image;
 pub mod launch;
+pub mod mount;
 pub mod plan;
 pub mod pod;
 pub mod seccomp;

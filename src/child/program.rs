@@ -166,7 +166,11 @@ fn take_home(line: &[u8], uid: u32, home: &mut Buffer<1024>) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests may panic")]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
 mod tests {
     use super::*;
     use crate::sys::process::ExecStrings;

@@ -190,7 +190,11 @@ impl Record {
 }
 
 #[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests may panic")]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
 mod tests {
     use std::os::fd::AsFd;
 

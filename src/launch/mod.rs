@@ -16,10 +16,9 @@ use nix::errno::Errno;
 use crate::cgroup::{Cgroup, Hierarchy, Made};
 use crate::child::Child;
 use crate::child::record::{Kind, Record};
-use crate::error::{Failure, OrFailure};
+use crate::error::OrFailure;
 use crate::plan::op::Slot;
 use crate::plan::{Grant, Plan};
-use crate::spec::namespaces::IdMapping;
 use crate::sys;
 use crate::sys::process::Exit;
 use crate::sys::shared::SharedPage;
@@ -257,8 +256,8 @@ impl Parent<'_> {
 fn grant(grant: &Grant, pid: i32) -> Result<()> {
     if let Some(maps) = &grant.maps {
         crate::fault::parent_step("id maps")?;
-        write_map(pid, "uid_map", &maps.uids)?;
-        write_map(pid, "gid_map", &maps.gids)?;
+        crate::mount::write_map(pid, "uid_map", &maps.uids)?;
+        crate::mount::write_map(pid, "gid_map", &maps.gids)?;
     }
     if let Some(score) = grant.oom_score_adj {
         crate::fault::parent_step("oom_score_adj")?;
@@ -286,16 +285,6 @@ fn grant(grant: &Grant, pid: i32) -> Result<()> {
             })?;
     }
     Ok(())
-}
-
-pub(crate) fn write_map(pid: i32, file: &str, lines: &[IdMapping]) -> Result<(), Failure> {
-    let text: Vec<_> = lines
-        .iter()
-        .map(|it| format!("{} {} {}\n", it.inside, it.outside, it.count))
-        .collect();
-    let path = format!("/proc/{pid}/{file}");
-    fs::write(&path, text.concat())
-        .or_failure(|| format!("write `{}` to {path}", text.concat().trim_end()))
 }
 
 /// Waits on a connection to a container's start socket until its program runs. `plan` is made only

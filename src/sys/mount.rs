@@ -174,6 +174,16 @@ pub fn fsmessage(fs: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     super::open::read(fs, buffer)
 }
 
+/// mount(2) of a new file system, with its options as one text. For overlayfs, whose list of layers
+/// is longer than fsconfig(2) takes as one value.
+///
+/// # Errors
+/// As mount(2).
+pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, options: &CStr) -> Result<()> {
+    let (source, target, fstype) = (source.as_ptr(), target.as_ptr(), fstype.as_ptr());
+    syscall!(libc::SYS_mount, source, target, fstype, 0, options.as_ptr()).map(drop)
+}
+
 /// mount(2) that only changes the propagation of the whole tree at `/`.
 ///
 /// # Errors
