@@ -11,6 +11,7 @@ pub mod cli;
 pub mod container;
 pub mod error;
 pub mod fault;
+pub mod files;
 pub mod image;
 pub mod launch;
 pub mod mount;

@@ -80,21 +80,23 @@ impl Hierarchy {
         };
         let mut directory = self.mount.clone();
         for part in plan.path.split('/').filter(|part| !part.is_empty()) {
-            enable(&directory, &needed)?;
+            let parent = directory.clone();
             directory.push(part);
-            match fs::create_dir(&directory) {
-                Ok(()) => made.undo.push(directory.clone()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other.or_failure(|| format!("make cgroup {}", directory.display()))?,
+            crate::fault::parent_step("make cgroup")?;
+            if make_directory(&parent, &directory, &needed)? {
+                made.undo.push(directory.clone());
             }
         }
         if !made.undo.contains(&directory) {
             made.cgroup.check_empty()?;
         }
         for it in &plan.writes {
+            crate::fault::parent_step("write cgroup")?;
             made.cgroup.write(&it.file, &it.value)?;
         }
-        made.cgroup.attach_devices(&plan.devices, warnings)?;
+        if !plan.devices.is_empty() {
+            made.cgroup.attach_devices(&plan.devices, warnings)?;
+        }
         Ok(made)
     }
 
@@ -278,6 +280,25 @@ impl Cgroup {
     }
 }
 
+/// Makes one directory, and says whether it was missing. A parent that another deletion has just
+/// removed is made again.
+fn make_directory(parent: &Path, directory: &Path, needed: &[&str]) -> Result<bool> {
+    for _ in 0..100 {
+        enable(parent, needed)?;
+        match fs::create_dir(directory) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(parent).or_failure(|| format!("make cgroup {}", parent.display()))?;
+            }
+            Err(error) => {
+                Err(error).or_failure(|| format!("make cgroup {}", directory.display()))?;
+            }
+        }
+    }
+    bail!("make cgroup {}: its parent is removed again and again", directory.display())
+}
+
 fn remove_tree(directory: &Path, end: Instant) -> Result<()> {
     loop {
         match fs::remove_dir(directory) {
@@ -300,6 +321,16 @@ fn remove_tree(directory: &Path, end: Instant) -> Result<()> {
                  look for state D in /proc/PID/status",
                 directory.display()
             );
+        }
+    }
+}
+
+/// Removes the parents of a cgroup that have become empty, up to the root of the tree.
+pub fn remove_empty_parents(directory: &Path, levels: usize) {
+    for parent in directory.ancestors().skip(1).take(levels) {
+        // EBUSY: it has other children.
+        if fs::remove_dir(parent).is_err() {
+            break;
         }
     }
 }

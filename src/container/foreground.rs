@@ -42,7 +42,13 @@ impl Signals {
         Ok(Self { fd })
     }
 
-    fn read(&self) -> Option<i32> {
+    /// Readable when one has arrived.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The next one that has arrived.
+    pub fn read(&self) -> Option<i32> {
         let info = self.fd.read_signal().ok()??;
         i32::try_from(info.ssi_signo).ok()
     }

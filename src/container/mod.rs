@@ -6,7 +6,10 @@
 pub mod exec;
 pub mod foreground;
 pub mod process;
+pub mod sandbox;
 pub mod store;
+
+pub use crate::sys::process::Exit;
 
 use std::fs;
 use std::io;
@@ -329,6 +332,15 @@ fn alive(entry: &Entry, state: &State) -> Status {
         Some("1") => Status::Paused,
         _ => Status::Running,
     }
+}
+
+/// How a launched process ended, if it has; it is reaped.
+///
+/// # Errors
+/// As waitid(2).
+pub fn try_wait(launched: &Launched) -> Result<Option<Exit>> {
+    let ended = sys::process::wait_pidfd(launched.pidfd.as_fd(), false);
+    Ok(ended.or_failure(|| format!("wait for process {}", launched.pid))?)
 }
 
 /// Sends a signal to the first process, or to all in the cgroup (runtime.md, Kill).

@@ -72,6 +72,18 @@ impl ProcessId {
     }
 }
 
+/// Sends a signal to a process; one that has ended needs none.
+///
+/// # Errors
+/// As pidfd_send_signal(2).
+pub fn signal(pidfd: &OwnedFd, signal: i32) -> Result<()> {
+    use std::os::fd::AsFd;
+    match sys::process::pidfd_signal(pidfd.as_fd(), signal) {
+        Err(nix::errno::Errno::ESRCH) => Ok(()),
+        other => Ok(other.or_failure(|| format!("send signal {signal} to a process"))?),
+    }
+}
+
 /// The identity of this boot of the machine.
 ///
 /// # Errors

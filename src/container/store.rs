@@ -1,10 +1,10 @@
 //! State directories: one per container, written so that a killed command leaves old or new.
 //!
-//! Files are made beside their name and renamed over it. There is no fsync: the directory is for
-//! this boot only, and a boot that ends takes the containers along.
+//! Nothing is synced to disk: the directory is for this boot only, and a boot that ends takes the
+//! containers along.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
 use crate::error::OrFailure;
+use crate::files::{Lasts, replace};
 
 /// Of state.json; readers take this and the one before.
 const FORMAT: u32 = 1;
@@ -233,7 +234,7 @@ impl Entry {
     /// # Errors
     /// As open(2), write(2) and rename(2).
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        write_whole(&self.path(name), bytes)
+        replace(&self.path(name), bytes, Lasts::UntilShutdown)
     }
 
     /// Removes the directory with all that is in it.
@@ -247,28 +248,6 @@ impl Entry {
                 .or_failure(|| format!("remove state directory {}", self.directory.display()))?),
         }
     }
-}
-
-/// Writes a file under another name in the same directory, and renames it.
-///
-/// # Errors
-/// As open(2), write(2) and rename(2); the old file is as it was.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().context("a path without a file name")?);
-    name.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let what = || format!("write {}", path.display());
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o644);
-    let written = options
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    Ok(written.or_failure(what)?)
 }
 
 impl State {

@@ -6,6 +6,8 @@
 
 pub mod overlay;
 
+pub use crate::sys::mount::attr::{NODEV, NOEXEC, NOSUID};
+
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::fs;

@@ -1,15 +1,29 @@
-//! Pods: from a manifest to its meaning, and from what happened to its status.
+//! Pods: from a manifest to its meaning, from its meaning to containers, and from what happened to
+//! its status.
 //!
 //! One way through: [`manifest`] (what was written, strictly read) -> [`spec`] (what it means,
-//! defaults applied) -> the sandbox and its containers, which leave [`status::ContainerRecord`]s ->
-//! [`status`] (a pure function) -> [`print`]. [`quantity`], [`resources`] and [`expand`] are the
-//! formulas in between. Everything named here is pure: no system calls, no clock, no files.
+//! defaults applied) -> [`supervisor`], which makes the sandbox and lets [`decide`] say what comes
+//! next -> [`instance`] (one container, by [`config`]) -> [`status::ContainerRecord`]s -> [`status`]
+//! (a pure function) -> [`print`]. [`quantity`], [`resources`] and [`expand`] are the formulas in
+//! between; [`store`] is where everything is kept. [`apply`] and [`delete`] are what commands call.
 
+pub mod apply;
+pub mod config;
+pub mod decide;
+pub mod delete;
 pub mod expand;
+pub mod instance;
+pub mod logs;
+pub mod machine;
 pub mod manifest;
 pub mod print;
 pub mod quantity;
 pub mod resources;
 pub mod spec;
 pub mod status;
+pub mod store;
+pub mod supervisor;
 pub mod time;
+pub mod user;
+pub mod userns;
+pub mod volumes;

@@ -203,6 +203,14 @@ pub fn name_of(number: u32) -> String {
     known.map_or_else(|| format!("capability {number}"), |it| it.to_string())
 }
 
+/// The names of all capabilities that this version knows, without `CAP_`, sorted.
+pub fn capability_names() -> Vec<String> {
+    let mut names: Vec<_> =
+        caps::all().into_iter().map(|it| it.to_string().replace("CAP_", "")).collect();
+    names.sort();
+    names
+}
+
 fn mask(set: Option<&HashSet<Capability>>) -> Result<u64> {
     let mut mask = 0;
     for capability in set.into_iter().flatten() {

@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Context;
 use crate::cli::args::Matches;
-use crate::container::{self, CreateRequest, foreground, store};
+use crate::container::{self, CreateRequest, foreground};
 use crate::error::OrFailure;
+use crate::files::{Lasts, replace};
 use crate::launch::Launched;
 
 pub(super) fn create(context: &mut Context, matches: &Matches) -> Result<i32> {
@@ -102,7 +103,7 @@ fn hand_over(
 
 pub(super) fn write_pid_file(matches: &Matches, pid: i32) -> Result<()> {
     match matches.get("pid-file") {
-        Some(path) => store::write_whole(Path::new(path), pid.to_string().as_bytes()),
+        Some(path) => replace(Path::new(path), pid.to_string().as_bytes(), Lasts::UntilShutdown),
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::SPEC_VERSION;
 use crate::cli::args::Matches;
-use crate::container::store::write_whole;
+use crate::files::{Lasts, replace};
 
 pub(super) fn spec(matches: &Matches) -> Result<i32> {
     let bundle = matches.get("bundle").map_or(Path::new("."), Path::new);
@@ -18,7 +18,7 @@ pub(super) fn spec(matches: &Matches) -> Result<i32> {
         path.display()
     );
     let text = serde_json::to_string_pretty(&example())?;
-    write_whole(&path, format!("{text}\n").as_bytes())?;
+    replace(&path, format!("{text}\n").as_bytes(), Lasts::UntilShutdown)?;
     Ok(0)
 }
 
