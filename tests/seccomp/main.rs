@@ -1,0 +1,469 @@
+//! Our filters against libseccomp's: both programs are run over system call numbers and arguments,
+//! and must agree on every verdict, but for the ENOSYS that we (as runc) add.
+//!
+//! Needs libseccomp.so.2, and no rights.
+
+#[path = "../../src/seccomp/interpreter.rs"]
+mod interpreter;
+mod libseccomp;
+mod model;
+mod profiles;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use interpreter::{Call, run};
+use libseccomp::{Library, action};
+use model::Model;
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction};
+use profiles::{Kind, Random, VALUES};
+use seedpod::seccomp::{AARCH64, Machine, X86_64, compile_for, sock_filter};
+
+const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
+const DEFAULT_PROFILE: &str = include_str!("../../vendor-configs/seccomp/default.json");
+
+/// A machine, its architectures (the native one first) and the values of `seccomp_data.arch`.
+struct Target {
+    machine: &'static Machine,
+    architectures: &'static [Arch],
+    audits: &'static [u32],
+}
+
+const TARGETS: [Target; 2] = [
+    Target {
+        machine: &X86_64,
+        architectures: &[Arch::ScmpArchX86_64, Arch::ScmpArchX32, Arch::ScmpArchX86],
+        audits: &[0xc000_003e, 0x4000_0003, 0xc000_00b7, 0],
+    },
+    Target {
+        machine: &AARCH64,
+        architectures: &[Arch::ScmpArchAarch64, Arch::ScmpArchArm],
+        audits: &[0xc000_00b7, 0x4000_0028, 0xc000_003e, u32::MAX],
+    },
+];
+
+impl Target {
+    /// The architectures that a profile gets here.
+    fn filtered(&self, profile: &LinuxSeccomp) -> Vec<Arch> {
+        let listed = profile.architectures().clone().unwrap_or_default();
+        self.architectures
+            .iter()
+            .enumerate()
+            .filter(|(at, arch)| *at == 0 || listed.contains(arch))
+            .map(|(_, arch)| *arch)
+            .collect()
+    }
+
+    /// Names that libseccomp knows too, by the same numbers.
+    fn common_names(&self, library: &Library) -> Vec<&'static str> {
+        self.machine
+            .names()
+            .filter(|name| {
+                self.architectures
+                    .iter()
+                    .all(|arch| self.machine.number(*arch, name) == library.number(*arch, name))
+            })
+            .collect()
+    }
+}
+
+/// `seccomp_data.arch` of an architecture, and the span of its numbers.
+fn span(arch: Arch) -> (u32, u32, u32) {
+    match arch {
+        Arch::ScmpArchX86_64 => (0xc000_003e, 0, 0x3fff_ffff),
+        Arch::ScmpArchX32 => (0xc000_003e, 0x4000_0000, 0xffff_fffe),
+        other => (other as u32, 0, 0xffff_fffe),
+    }
+}
+
+/// What must come out: libseccomp's verdict, or ENOSYS above the numbers that the profile names.
+struct Judge {
+    program: Vec<sock_filter>,
+    /// `seccomp_data.arch`, first and last number that is too new.
+    newer: Vec<(u32, u32, u32)>,
+}
+
+impl Judge {
+    fn new(
+        library: &Library,
+        target: &Target,
+        profile: &LinuxSeccomp,
+    ) -> Result<Self, libc::c_int> {
+        let filtered = target.filtered(profile);
+        let program = library.compile(profile, &filtered)?;
+        let mut newer = Vec::new();
+        let lets_through = matches!(
+            profile.default_action(),
+            LinuxSeccompAction::ScmpActAllow
+                | LinuxSeccompAction::ScmpActLog
+                | LinuxSeccompAction::ScmpActTrace
+                | LinuxSeccompAction::ScmpActNotify
+        );
+        for arch in filtered.iter().filter(|_| !lets_through) {
+            let (audit, first, last) = span(*arch);
+            let largest = profile
+                .syscalls()
+                .iter()
+                .flatten()
+                .flat_map(|rule| rule.names())
+                .filter_map(|name| target.machine.number(*arch, name))
+                .filter(|number| number & 0x000f_0000 == 0)
+                .max();
+            newer.extend(largest.map(|largest| (audit, first.max(largest + 1), last)));
+        }
+        Ok(Self { program, newer })
+    }
+
+    fn verdict(&self, call: &Call) -> u32 {
+        let (verdict, _) = run(&self.program, call).unwrap();
+        let too_new = self.newer.iter().any(|(audit, first, last)| {
+            *audit == call.architecture && (*first..=*last).contains(&call.number)
+        });
+        // A private call of 32-bit Arm that a rule names keeps the rule's verdict.
+        let private = call.architecture == 0x4000_0028 && call.number & 0x000f_0000 != 0;
+        if too_new && !(private && verdict != self.default(call)) {
+            ENOSYS
+        } else {
+            verdict
+        }
+    }
+
+    fn default(&self, call: &Call) -> u32 {
+        let unused = Call {
+            number: 0x000f_ffff,
+            ..*call
+        };
+        run(&self.program, &unused).unwrap().0
+    }
+}
+
+/// The numbers of the calls that a profile names, their neighbours, and the ends of all spans.
+fn edges(target: &Target, profile: &LinuxSeccomp) -> Vec<u32> {
+    let mut numbers = BTreeSet::from([
+        0,
+        0x3fff_ffff,
+        0x4000_0000,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_fffe,
+        0xffff_ffff,
+    ]);
+    let named = profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.names());
+    for name in named {
+        for arch in target.architectures {
+            if let Some(number) = target.machine.number(*arch, name) {
+                numbers.extend([number.saturating_sub(1), number, number + 1]);
+            }
+        }
+    }
+    // socketcall(2) and ipc(2)
+    numbers.extend([102, 117]);
+    numbers.into_iter().collect()
+}
+
+fn all_numbers() -> impl Iterator<Item = u32> {
+    (0..=620)
+        .chain(0x000f_0000..=0x000f_0008)
+        .chain(0x4000_0000..=0x4000_026c)
+        .chain([
+            0x3fff_ffff,
+            0x7fff_ffff,
+            0x8000_0000,
+            0xffff_fffe,
+            0xffff_ffff,
+        ])
+}
+
+/// Arguments on both sides of every condition of a profile.
+fn arguments(random: &mut Random, profile: &LinuxSeccomp) -> Vec<[u64; 6]> {
+    let mut values: Vec<u64> = profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.args().iter().flatten())
+        .flat_map(|one| [one.value(), one.value_two().unwrap_or(0)])
+        .flat_map(|value| {
+            [
+                value,
+                value.wrapping_add(1),
+                value.wrapping_sub(1),
+                value << 32,
+            ]
+        })
+        .collect();
+    values.extend(VALUES);
+    values.extend(1..=24);
+    (0..24)
+        .map(|_| std::array::from_fn(|_| random.pick(&values)))
+        .collect()
+}
+
+/// The first call on which ours differs from the judge's.
+fn difference(
+    ours: &[sock_filter],
+    judge: &Judge,
+    audits: &[u32],
+    numbers: impl Iterator<Item = u32>,
+    arguments: &[[u64; 6]],
+) -> Option<String> {
+    for number in numbers {
+        for architecture in audits {
+            for arguments in arguments {
+                let call = Call {
+                    number,
+                    architecture: *architecture,
+                    arguments: *arguments,
+                };
+                let (verdict, _) = run(ours, &call).unwrap();
+                let wanted = judge.verdict(&call);
+                if verdict != wanted {
+                    return Some(format!("{call:x?}: {verdict:#x}, wanted {wanted:#x}"));
+                }
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn default_profile_has_libseccomps_verdict_for_every_number() {
+    let library = Library::open();
+    for target in &TARGETS {
+        let profile = known_to_both(&library, target, DEFAULT_PROFILE);
+        let judge = Judge::new(&library, target, &profile).unwrap();
+        let ours = compile_for(target.machine, &profile).unwrap();
+        let mut random = Random(1);
+        let arguments = arguments(&mut random, &profile);
+        let conditional = ["socket", "clone", "personality"].iter().flat_map(|name| {
+            target
+                .architectures
+                .iter()
+                .filter_map(|arch| target.machine.number(*arch, name))
+        });
+        let found = difference(
+            &ours.program,
+            &judge,
+            target.audits,
+            all_numbers(),
+            &arguments[..2],
+        )
+        .or_else(|| {
+            difference(
+                &ours.program,
+                &judge,
+                target.audits,
+                conditional,
+                &arguments,
+            )
+        });
+        assert_eq!(found, None);
+    }
+}
+
+#[test]
+fn numbers_are_libseccomps_wherever_it_knows_the_call() {
+    let library = Library::open();
+    for target in &TARGETS {
+        let mut known = 0;
+        for name in target.machine.names() {
+            for arch in target.architectures {
+                let (ours, theirs) = (
+                    target.machine.number(*arch, name),
+                    library.number(*arch, name),
+                );
+                // It may be older than our table.
+                if let Some(theirs) = theirs {
+                    assert_eq!(ours, Some(theirs), "{name} on {arch}");
+                    known += 1;
+                }
+            }
+        }
+        assert!(known > 700, "{known}");
+    }
+}
+
+/// How generated profiles came out.
+#[derive(Debug, Default)]
+struct Tally {
+    profiles: usize,
+    calls: usize,
+    /// Refused by both, for contradicting rules.
+    refused: usize,
+    /// Refused by libseccomp only.
+    refused_by_it: usize,
+    /// Profiles for which libseccomp's program does what no rule says.
+    faults: usize,
+    /// Profiles with overlapping rules of which libseccomp prefers another one.
+    other_order: usize,
+}
+
+fn compare_generated(kind: Kind, seeds: std::ops::Range<u64>) -> Tally {
+    let library = Library::open();
+    let mut tally = Tally::default();
+    for target in &TARGETS {
+        let names = target.common_names(&library);
+        for seed in seeds.clone() {
+            let mut random = Random(seed);
+            let profile = profiles::generate(&mut random, kind, &names, target.architectures);
+            tally.profiles += 1;
+            let ours = compile_for(target.machine, &profile);
+            let judge = Judge::new(&library, target, &profile);
+            let Ok(ours) = ours else {
+                let refused = judge.err();
+                assert_eq!(
+                    refused,
+                    Some(libc::EEXIST),
+                    "seed {seed}: {:#} {}",
+                    ours.unwrap_err(),
+                    serde_json::to_string(&profile).unwrap()
+                );
+                tally.refused += 1;
+                continue;
+            };
+            tally.refused_by_it += usize::from(judge.is_err());
+            let model = Model::new(target.machine, target.filtered(&profile), &profile);
+            let arguments = arguments(&mut random, &profile);
+            let every = all_numbers().filter(|_| seed % 20 == 0);
+            let (mut fault, mut other_order) = (false, false);
+            for (number, arguments) in edges(target, &profile)
+                .into_iter()
+                .map(|number| {
+                    let few = if model.looks_at_arguments(number) {
+                        24
+                    } else {
+                        1
+                    };
+                    (number, &arguments[..few])
+                })
+                .chain(every.map(|number| (number, &arguments[..1])))
+            {
+                for call in calls(number, target.audits, arguments) {
+                    tally.calls += 1;
+                    let said = model.verdicts(&call);
+                    let (verdict, _) = run(&ours.program, &call).unwrap();
+                    assert!(
+                        said.contains(&verdict),
+                        "seed {seed}: {call:x?}: {verdict:#x}, {said:x?} {}",
+                        serde_json::to_string(&profile).unwrap()
+                    );
+                    let Ok(judge) = &judge else { continue };
+                    let wanted = judge.verdict(&call);
+                    if verdict != wanted {
+                        if said.contains(&wanted) {
+                            other_order = true;
+                        } else {
+                            fault = true;
+                        }
+                    }
+                }
+            }
+            tally.faults += usize::from(fault);
+            tally.other_order += usize::from(other_order);
+        }
+    }
+    println!("{tally:#?}");
+    tally
+}
+
+fn calls<'a>(
+    number: u32,
+    audits: &'a [u32],
+    arguments: &'a [[u64; 6]],
+) -> impl Iterator<Item = Call> + 'a {
+    audits.iter().flat_map(move |architecture| {
+        arguments.iter().map(move |arguments| Call {
+            number,
+            architecture: *architecture,
+            arguments: *arguments,
+        })
+    })
+}
+
+#[test]
+fn generated_profiles_have_libseccomps_verdicts() {
+    let tally = compare_generated(Kind::OneAction, 0..200);
+}
+
+#[test]
+fn generated_profiles_with_overlapping_actions() {
+    let tally = compare_generated(Kind::AnyAction, 0..200);
+}
+
+/// The profile with only such names as libseccomp has by the same numbers.
+fn known_to_both(library: &Library, target: &Target, json: &str) -> LinuxSeccomp {
+    let mut profile: LinuxSeccomp = serde_json::from_str(json).unwrap();
+    let common = target.common_names(library);
+    let mut rules = profile.syscalls().clone().unwrap();
+    for rule in &mut rules {
+        let known = rule
+            .names()
+            .iter()
+            .filter(|name| common.contains(&name.as_str()));
+        let known = known.cloned().collect();
+        rule.set_names(known);
+    }
+    rules.retain(|rule| !rule.names().is_empty());
+    profile.set_syscalls(Some(rules));
+    profile
+}
+
+/// `cargo test --release --test seccomp -- --ignored --nocapture time`
+#[test]
+#[ignore = "a measurement"]
+fn time_and_size_of_the_default_profile() {
+    let profile: LinuxSeccomp = serde_json::from_str(DEFAULT_PROFILE).unwrap();
+    let mut micros: Vec<u128> = (0..500)
+        .map(|_| {
+            let start = Instant::now();
+            let compiled = compile_for(&X86_64, &profile).unwrap();
+            let spent = start.elapsed().as_micros();
+            assert!(!compiled.program.is_empty());
+            spent
+        })
+        .collect();
+    micros.sort_unstable();
+    let compiled = compile_for(&X86_64, &profile).unwrap();
+    println!(
+        "compile: median {} us, first percentile {} us; {} instructions",
+        micros[250],
+        micros[5],
+        compiled.program.len()
+    );
+    for (what, architecture, base) in [
+        ("x86_64", 0xc000_003e, 0),
+        ("x86", 0x4000_0003, 0),
+        ("x32", 0xc000_003e, 0x4000_0000),
+    ] {
+        let steps: Vec<usize> = (base..base + 470)
+            .map(|number| {
+                let call = Call {
+                    number,
+                    architecture,
+                    ..Call::default()
+                };
+                run(&compiled.program, &call).unwrap().1
+            })
+            .collect();
+        println!(
+            "{what}: {:.2} steps on average, {} at most",
+            f64::from(u32::try_from(steps.iter().sum::<usize>()).unwrap()) / 470.0,
+            steps.iter().max().unwrap()
+        );
+    }
+    let library = Library::open();
+    let start = Instant::now();
+    let theirs = library.compile(&profile, TARGETS[0].architectures).unwrap();
+    println!(
+        "libseccomp: {} us, {} instructions",
+        start.elapsed().as_micros(),
+        theirs.len()
+    );
+    assert_eq!(
+        action(profile.default_action(), None),
+        libc::SECCOMP_RET_ERRNO | 1
+    );
+}
