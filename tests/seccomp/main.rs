@@ -81,6 +81,8 @@ struct Judge {
     program: Vec<sock_filter>,
     /// `seccomp_data.arch`, first and last number that is too new.
     newer: Vec<(u32, u32, u32)>,
+    /// The private calls of 32-bit Arm that the profile names: large numbers that are not new.
+    named: Vec<u32>,
 }
 
 impl Judge {
@@ -111,7 +113,19 @@ impl Judge {
                 .max();
             newer.extend(largest.map(|largest| (audit, first.max(largest + 1), last)));
         }
-        Ok(Self { program, newer })
+        let named = profile
+            .syscalls()
+            .iter()
+            .flatten()
+            .flat_map(|rule| rule.names())
+            .filter_map(|name| target.machine.number(Arch::ScmpArchArm, name))
+            .filter(|number| number & 0x000f_0000 != 0)
+            .collect();
+        Ok(Self {
+            program,
+            newer,
+            named,
+        })
     }
 
     fn verdict(&self, call: &Call) -> u32 {
@@ -119,21 +133,9 @@ impl Judge {
         let too_new = self.newer.iter().any(|(audit, first, last)| {
             *audit == call.architecture && (*first..=*last).contains(&call.number)
         });
-        // A private call of 32-bit Arm that a rule names keeps the rule's verdict.
-        let private = call.architecture == 0x4000_0028 && call.number & 0x000f_0000 != 0;
-        if too_new && !(private && verdict != self.default(call)) {
-            ENOSYS
-        } else {
-            verdict
-        }
-    }
-
-    fn default(&self, call: &Call) -> u32 {
-        let unused = Call {
-            number: 0x000f_ffff,
-            ..*call
-        };
-        run(&self.program, &unused).unwrap().0
+        let private =
+            call.architecture == span(Arch::ScmpArchArm).0 && self.named.contains(&call.number);
+        if too_new && !private { ENOSYS } else { verdict }
     }
 }
 
@@ -305,13 +307,25 @@ fn compare_generated(kind: Kind, seeds: std::ops::Range<u64>) -> Tally {
     let library = Library::open();
     let mut tally = Tally::default();
     for target in &TARGETS {
-        let names = target.common_names(&library);
+        let mut names = target.common_names(&library);
+        if matches!(kind, Kind::Single | Kind::OneArgument) {
+            // libseccomp 2.5 drops the load of the number with the first call of an architecture
+            // that lacks it.
+            names.retain(|name| {
+                let mut all = target.architectures.iter();
+                all.all(|arch| target.machine.number(*arch, name).is_some())
+            });
+        }
         for seed in seeds.clone() {
             let mut random = Random(seed);
             let profile = profiles::generate(&mut random, kind, &names, target.architectures);
             tally.profiles += 1;
             let ours = compile_for(target.machine, &profile);
-            let judge = Judge::new(&library, target, &profile);
+            let judge = match kind {
+                // libseccomp 2.5 hangs on some contradicting rules.
+                Kind::AnyAction => Err(libc::EEXIST),
+                _ => Judge::new(&library, target, &profile),
+            };
             let Ok(ours) = ours else {
                 let refused = judge.err();
                 assert_eq!(
@@ -326,7 +340,12 @@ fn compare_generated(kind: Kind, seeds: std::ops::Range<u64>) -> Tally {
             };
             tally.refused_by_it += usize::from(judge.is_err());
             let model = Model::new(target.machine, target.filtered(&profile), &profile);
-            let arguments = arguments(&mut random, &profile);
+            let mut arguments = arguments(&mut random, &profile);
+            if kind == Kind::OneArgument {
+                for value in arguments.iter_mut().flatten() {
+                    *value &= 0xffff_ffff;
+                }
+            }
             let every = all_numbers().filter(|_| seed % 20 == 0);
             let (mut fault, mut other_order) = (false, false);
             for (number, arguments) in edges(target, &profile)
@@ -384,13 +403,32 @@ fn calls<'a>(
 }
 
 #[test]
-fn generated_profiles_have_libseccomps_verdicts() {
-    let tally = compare_generated(Kind::OneAction, 0..200);
+fn profiles_with_one_conditional_rule_per_call_have_libseccomps_verdicts() {
+    let tally = compare_generated(Kind::Single, 0..1500);
+    assert_eq!((tally.faults, tally.other_order), (0, 0), "{tally:?}");
+}
+
+/// Where several rules for a call look at arguments, some of libseccomp 2.5's programs return what
+/// no rule says. Ours never do; and these stay few, or it would be us who misread the profile.
+#[test]
+fn profiles_with_one_conditional_action_have_libseccomps_verdicts_but_for_its_faults() {
+    let tally = compare_generated(Kind::OneAction, 0..1500);
+    assert_eq!(tally.other_order, 0, "{tally:?}");
+    assert!(tally.faults * 100 < tally.profiles * 8, "{tally:?}");
 }
 
 #[test]
-fn generated_profiles_with_overlapping_actions() {
-    let tally = compare_generated(Kind::AnyAction, 0..200);
+fn any_generated_profile_has_only_verdicts_that_a_matching_rule_gives() {
+    let tally = compare_generated(Kind::AnyAction, 0..1500);
+    assert!(tally.refused * 100 < tally.profiles * 5, "{tally:?}");
+}
+
+/// For arguments up to 32 bits. Beyond, libseccomp 2.5's own order depends on the order in which the
+/// rules were added.
+#[test]
+fn rules_that_overlap_are_tried_in_libseccomps_order() {
+    let tally = compare_generated(Kind::OneArgument, 0..1500);
+    assert_eq!((tally.faults, tally.other_order), (0, 0), "{tally:?}");
 }
 
 /// The profile with only such names as libseccomp has by the same numbers.

@@ -73,8 +73,13 @@ pub const VALUES: [u64; 14] = [
 /// Which profiles are wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// No call has more than one rule with conditions.
+    Single,
     /// All rules with conditions have one action, so it does not matter which of them matches.
     OneAction,
+    /// Rules with different actions and one bound each, all on one argument: they overlap, and the
+    /// order in which they are tried shows.
+    OneArgument,
     /// Anything.
     AnyAction,
 }
@@ -93,9 +98,17 @@ pub fn generate(
     let pool: Vec<&str> = (0..1 + random.below(12))
         .map(|_| random.pick(names))
         .collect();
-    let rules = (0..random.below(16))
-        .map(|_| rule(random, kind, &pool, conditional))
-        .collect::<Vec<_>>();
+    let rules = match kind {
+        Kind::OneArgument => bounds(random, pool[0]),
+        _ => (0..random.below(16))
+            .map(|_| rule(random, kind, &pool, conditional))
+            .collect(),
+    };
+    let rules = if kind == Kind::Single {
+        without_second(rules)
+    } else {
+        rules
+    };
     let listed: Vec<Arch> = architectures
         .iter()
         .filter(|_| random.chance(60))
@@ -151,6 +164,51 @@ fn rule(
         .unwrap();
     rule.set_errno_ret(errno);
     rule
+}
+
+/// Takes a call's name out of all rules with conditions but the first, and out of rules that would
+/// be split into several.
+fn without_second(rules: Vec<LinuxSyscall>) -> Vec<LinuxSyscall> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept = Vec::new();
+    for mut rule in rules {
+        let all = rule.args().clone().unwrap_or_default();
+        let repeats = (0..6).any(|at| all.iter().filter(|one| one.index() == at).count() > 1);
+        if !all.is_empty() {
+            let mut names = rule.names().clone();
+            names.retain(|name| !repeats && seen.insert(name.clone()));
+            rule.set_names(names);
+        }
+        if !rule.names().is_empty() {
+            kept.push(rule);
+        }
+    }
+    kept
+}
+
+fn bounds(random: &mut Random, name: &str) -> Vec<LinuxSyscall> {
+    let index = random.below(6);
+    let mut values: Vec<u64> = VALUES[..9].to_vec();
+    (0..1 + random.below(8))
+        .map(|_| {
+            let (action, errno) = action(random);
+            let value = values.swap_remove(random.below(values.len()));
+            let argument = LinuxSeccompArgBuilder::default()
+                .index(index)
+                .value(value)
+                .op(random.pick(&OPERATORS[..6]))
+                .build()
+                .unwrap();
+            let mut rule = LinuxSyscallBuilder::default()
+                .names([name.to_owned()])
+                .action(action)
+                .args([argument])
+                .build()
+                .unwrap();
+            rule.set_errno_ret(errno);
+            rule
+        })
+        .collect()
 }
 
 fn arguments(random: &mut Random) -> Vec<LinuxSeccompArg> {
