@@ -5,6 +5,7 @@
 //! [`container`] (life cycle). [`pod`] stands on top of that and [`image`] beside it.
 //! docs/architecture.md is the map.
 
+pub mod cgroup;
 pub mod error;
 pub mod image;
 pub mod pod;

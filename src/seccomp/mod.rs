@@ -13,6 +13,8 @@ mod interpreter;
 mod machine;
 mod rules;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod verdicts;
 
 use anyhow::{Context, Result, ensure};

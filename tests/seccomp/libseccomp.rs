@@ -45,8 +45,12 @@ macro_rules! symbol {
         // SAFETY: the handle is open, the name ends with a zero byte.
         let address = unsafe { libc::dlsym($handle, name.as_ptr().cast()) };
         assert!(!address.is_null(), "libseccomp has no seccomp_{}", $name);
+        // The type is the field's, which the macro does not repeat.
+        #[allow(clippy::missing_transmute_annotations)]
         // SAFETY: the field's type is the function's declaration in seccomp.h.
-        unsafe { std::mem::transmute(address) }
+        unsafe {
+            std::mem::transmute(address)
+        }
     }};
 }
 
@@ -62,12 +66,9 @@ impl Library {
              (libseccomp-dev brings it too)"
         );
         let api_set: unsafe extern "C" fn(c_uint) -> c_int = symbol!(handle, "api_set");
-        // SAFETY: takes a number. Every action is wanted, whatever the kernel of this machine has.
-        assert_eq!(
-            unsafe { api_set(6) },
-            0,
-            "libseccomp 2.5 or newer is needed"
-        );
+        // SAFETY: takes a number. Every action is wanted, whatever this machine's kernel has.
+        let code = unsafe { api_set(6) };
+        assert_eq!(code, 0, "libseccomp 2.5 or newer is needed");
         Self {
             init: symbol!(handle, "init"),
             release: symbol!(handle, "release"),

@@ -71,7 +71,7 @@ pub const VALUES: [u64; 14] = [
 ];
 
 /// Which profiles are wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// No call has more than one rule with conditions.
     Single,

@@ -1,0 +1,3 @@
+//! Control groups, version 2. See docs/architecture.md.
+
+pub mod devices;
