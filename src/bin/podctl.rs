@@ -1,3 +1,5 @@
 //! `podctl`: the pod command.
 
-fn main() {}
+fn main() {
+    std::process::exit(seedpod::cli::pod::main());
+}

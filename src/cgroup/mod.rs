@@ -225,7 +225,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn attach_devices(&self, program: &[u64], warnings: &mut Vec<String>) -> Result<()> {
+    fn attach_devices(&self, program: &[devices::Instruction], warnings: &mut Vec<String>) -> Result<()> {
         let directory = self.open()?;
         let attached = sys::bpf::load_device_program(program).and_then(|program| {
             sys::bpf::attach_device_program(program.as_fd(), directory.as_fd())

@@ -22,7 +22,7 @@ pub struct CgroupPlan {
     /// Files and values, in this order.
     pub writes: Vec<crate::spec::cgroup::Write>,
     /// The device program, as instructions.
-    pub devices: Vec<u64>,
+    pub devices: Vec<crate::cgroup::devices::Instruction>,
 }
 
 /// What the parent does after the clone and before `Go`.

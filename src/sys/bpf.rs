@@ -11,6 +11,20 @@ const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 const ALLOW_MULTI: u32 = 2;
 
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u8,
+    /// Destination register in the low half, source register in the high half.
+    pub registers: u8,
+    /// Jump distance, or offset of a load.
+    pub offset: i16,
+    /// Constant operand.
+    pub immediate: i32,
+}
+
 #[repr(C, align(8))]
 struct LoadAttr {
     program_type: u32,
@@ -35,13 +49,12 @@ struct AttachAttr {
     relative_fd: u32,
 }
 
-/// Loads a `BPF_PROG_TYPE_CGROUP_DEVICE` program; an instruction is the kernel's `struct bpf_insn`
-/// as one number in the machine's byte order.
+/// Loads a `BPF_PROG_TYPE_CGROUP_DEVICE` program.
 ///
 /// # Errors
 /// As bpf(2); EPERM without CAP_BPF or in a user namespace, EINVAL or EACCES when the verifier
 /// refuses it.
-pub fn load_device_program(instructions: &[u64]) -> Result<OwnedFd> {
+pub fn load_device_program(instructions: &[Instruction]) -> Result<OwnedFd> {
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().zip(b"seedpod_dev") {
         *to = *from;

@@ -1,3 +1,140 @@
-//! `podctl`'s commands: arguments, one library call, print.
+//! `podctl`'s commands: arguments, one library call, print. kubectl's words wherever it has them.
 
+mod apply;
+mod delete;
+mod exec;
+mod get;
 pub mod image;
+mod logs;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::pod::spec::StoredPod;
+use crate::pod::store::{Entry, Store};
+use crate::pod::supervisor;
+
+/// Run Kubernetes pods on this machine, without a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "podctl", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    /// Directory of pods, volumes and images
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/seedpod")]
+    root: PathBuf,
+    /// Directory of what ends with the boot
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/podctl")]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  podctl image load busybox.tar
+  podctl apply -f pod.yaml
+  podctl get pods -o wide
+  podctl logs web -c nginx
+  podctl exec -it web -- sh
+  podctl delete pod web";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the pods of a manifest
+    Apply(apply::Apply),
+    /// Show pods
+    Get(get::Get),
+    /// Print a container's log
+    Logs(logs::Logs),
+    /// Run a command in a container
+    Exec(exec::Exec),
+    /// Stop pods and remove them
+    Delete(delete::Delete),
+    /// Load, list and remove images
+    Image {
+        #[command(subcommand)]
+        command: image::ImageCommand,
+    },
+    /// The supervisor of one pod; `apply` starts it
+    #[command(hide = true)]
+    Supervise { uid: String },
+}
+
+/// The whole program: parses, dispatches, prints the one error. Returns the exit code.
+pub fn main() -> i32 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // kubectl's code for a wrong command line, and 0 for --help.
+            return i32::from(error.use_stderr());
+        }
+    };
+    let store = Store::new(&arguments.root, &arguments.state);
+    let result = match arguments.command {
+        Command::Apply(it) => apply::run(&it, &store),
+        Command::Get(it) => get::run(&it, &store),
+        Command::Logs(it) => logs::run(&it, &store),
+        Command::Exec(it) => exec::run(&it, &store),
+        Command::Delete(it) => delete::run(&it, &store),
+        Command::Image { command } => image::run(&command, &store.images()).map(|()| 0),
+        Command::Supervise { uid } => supervise(&store, &uid),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        1
+    })
+}
+
+fn supervise(store: &Store, uid: &str) -> Result<i32> {
+    nix::unistd::setsid().context("setsid")?;
+    // Taken away from standard output, which whoever waits on the pipe must see end.
+    let pipe = std::io::stdout().lock();
+    let reports = nix::unistd::dup(&pipe).context("dup")?;
+    let null = crate::pod::instance::null(true)?;
+    nix::unistd::dup2_stdout(&null).context("dup2")?;
+    drop(pipe);
+    supervisor::run(store, uid, std::fs::File::from(reports)).map(|()| 0)
+}
+
+/// Writes to standard output; a reader that has gone away is no error.
+fn out(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A pod by name, as it is written: `NAME` or `pod/NAME`.
+fn find(store: &Store, namespace: &str, name: &str) -> Result<(Entry, StoredPod)> {
+    let name = ["pod/", "pods/", "po/"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let found = match store.find(namespace, name)? {
+        Some(entry) => entry.pod()?.map(|pod| (entry, pod)),
+        None => None,
+    };
+    found.with_context(|| format!("pods \"{name}\" not found"))
+}
+
+/// The container that is meant: the named one, or the only one; with several, the first, and a word
+/// about it, as kubectl does.
+fn container_of(pod: &StoredPod, name: Option<&str>) -> Result<String> {
+    let spec = &pod.pod.spec;
+    let names: Vec<&str> = spec.containers.iter().map(|it| it.name.as_str()).collect();
+    let inits = spec.init_containers.iter().map(|it| format!("{} (init)", it.name));
+    let all = names.iter().map(|name| (*name).to_owned()).chain(inits).collect::<Vec<_>>().join(", ");
+    match name {
+        Some(name) if spec.all_containers().any(|it| it.name == name) => Ok(name.to_owned()),
+        Some(name) => bail!(
+            "container {name} is not valid for pod {}; it has: {all}",
+            pod.pod.metadata.name
+        ),
+        None => {
+            let first = names.first().context("the pod has no container")?;
+            if names.len() > 1 || !spec.init_containers.is_empty() {
+                eprintln!("Defaulted container \"{first}\" out of: {all}");
+            }
+            Ok((*first).to_owned())
+        }
+    }
+}
