@@ -103,3 +103,11 @@ pub fn seedpod() -> Need {
         "only seedpod does this",
     )
 }
+
+/// The kernel runs 32 bit programs (User-Mode Linux and some hardened kernels do not).
+pub fn ia32() -> Need {
+    or(
+        Path::new("/proc/sys/abi/vsyscall32").exists() || Path::new("/proc/sys/abi").exists(),
+        "no 32 bit system calls",
+    )
+}

@@ -205,7 +205,10 @@ fn run_all(tests: &[&Test], results: Option<&Path>) -> ExitCode {
             reason.lines().next().unwrap_or_default()
         );
         if let Outcome::Fail { reason, output } = &outcome {
-            for line in reason.lines().skip(1).chain(output.lines()) {
+            let said = output.lines().filter(|line| {
+                !line.is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE")
+            });
+            for line in reason.lines().skip(1).chain(said) {
                 println!("     | {line}");
             }
         }
@@ -236,10 +239,14 @@ fn run_one(test: &Test, number: usize) -> Outcome {
 
     let output_path = dir.join("output");
     let output = File::create(&output_path).unwrap();
+    // Reaped by `wait_for`, together with whatever else ends.
+    #[expect(clippy::zombie_processes)]
     let child = Command::new("/proc/self/exe")
         .args(["--exact", test.short_name()])
         .env("SEEDPOD_TEST_DIR", &dir)
         .env("SEEDPOD_TEST_CGROUP", &cgroup)
+        // The panic's place and message say enough.
+        .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())
         .stderr(output)
