@@ -127,7 +127,7 @@ fn exec_detached_writes_its_pid_and_leaves_no_process_of_the_runtime() {
     let pid = fs::read_to_string(file).unwrap();
     // The file may be there a moment before the program is.
     wait::until("the program runs", || {
-        fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap() == "sleep\0777\0"
+        fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap() == "sleep\x00777\0"
     });
     let runtime = crate::fixture::runtime_path();
     for entry in fs::read_dir("/proc").unwrap().flatten() {

@@ -239,7 +239,7 @@ fn oom_score_adj_is_set() {
 }
 
 fn oom_score_adj_can_be_lowered() {
-    require!(capability("CAP_SYS_RESOURCE"));
+    require!(root, capability("CAP_SYS_RESOURCE"));
     let seen = Bundle::sh("cat /proc/self/oom_score_adj")
         .set("/process/oomScoreAdj", -500)
         .stdout();

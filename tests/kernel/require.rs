@@ -61,18 +61,7 @@ pub fn cgroup2_controller(name: &str) -> Need {
     )
 }
 
-/// A file system the kernel knows, as in /proc/filesystems.
-pub fn file_system(name: &str) -> Need {
-    let known = fs::read_to_string("/proc/filesystems").unwrap();
-    or(
-        known
-            .lines()
-            .any(|line| line.split('\t').nth(1) == Some(name)),
-        format!("no file system {name}"),
-    )
-}
-
-/// A capability in the runner's effective set, by its number in capabilities(7).
+/// A capability in the runner's effective set, by its name in capabilities(7).
 pub fn capability(name: &str) -> Need {
     let capability: caps::Capability = name.parse().unwrap();
     let held = caps::has_cap(None, caps::CapSet::Effective, capability).unwrap();
