@@ -45,7 +45,12 @@ pub fn replace(path: &Path, bytes: &[u8], lasts: Lasts) -> Result<()> {
 
 fn write(path: &Path, bytes: &[u8], lasts: Lasts) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)?;
     file.write_all(bytes)?;
     if lasts == Lasts::Forever {
         file.sync_all()?;
@@ -79,6 +84,8 @@ pub fn remove_tree(path: &Path) -> Result<()> {
 pub fn read(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        other => Ok(Some(other.or_failure(|| format!("read {}", path.display()))?)),
+        other => Ok(Some(
+            other.or_failure(|| format!("read {}", path.display()))?,
+        )),
     }
 }

@@ -225,7 +225,11 @@ impl Cgroup {
         Ok(())
     }
 
-    fn attach_devices(&self, program: &[devices::Instruction], warnings: &mut Vec<String>) -> Result<()> {
+    fn attach_devices(
+        &self,
+        program: &[devices::Instruction],
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
         let directory = self.open()?;
         let attached = sys::bpf::load_device_program(program).and_then(|program| {
             sys::bpf::attach_device_program(program.as_fd(), directory.as_fd())
@@ -289,14 +293,18 @@ fn make_directory(parent: &Path, directory: &Path, needed: &[&str]) -> Result<bo
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(parent).or_failure(|| format!("make cgroup {}", parent.display()))?;
+                fs::create_dir_all(parent)
+                    .or_failure(|| format!("make cgroup {}", parent.display()))?;
             }
             Err(error) => {
                 Err(error).or_failure(|| format!("make cgroup {}", directory.display()))?;
             }
         }
     }
-    bail!("make cgroup {}: its parent is removed again and again", directory.display())
+    bail!(
+        "make cgroup {}: its parent is removed again and again",
+        directory.display()
+    )
 }
 
 fn remove_tree(directory: &Path, end: Instant) -> Result<()> {

@@ -15,5 +15,6 @@ static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 /// # Errors
 /// As memfd_create(2).
 pub fn pause_program() -> Result<OwnedFd> {
-    Ok(sys::open::sealed_memfd(c"pause", PAUSE).or_failure(|| "make a memfd for the pause program")?)
+    Ok(sys::open::sealed_memfd(c"pause", PAUSE)
+        .or_failure(|| "make a memfd for the pause program")?)
 }

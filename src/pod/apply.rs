@@ -40,13 +40,21 @@ impl Applied {
 /// # Errors
 /// When an image is missing, the name is taken by another pod, or the sandbox cannot be made;
 /// nothing is left then.
-pub fn apply(store: &Store, pod: &Pod, program: &Path, warnings: &mut Vec<String>) -> Result<Applied> {
+pub fn apply(
+    store: &Store,
+    pod: &Pod,
+    program: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<Applied> {
     let metadata = &pod.metadata;
     if let Some(entry) = store.find(&metadata.namespace, &metadata.name)?
         && let Some(existing) = entry.pod()?
     {
         if existing.deletion.is_some() {
-            bail!("pod {} is being deleted; wait until it is gone", metadata.name);
+            bail!(
+                "pod {} is being deleted; wait until it is gone",
+                metadata.name
+            );
         }
         if existing.pod == *pod {
             return Ok(Applied::Unchanged);
@@ -59,7 +67,9 @@ pub fn apply(store: &Store, pod: &Pod, program: &Path, warnings: &mut Vec<String
     }
     let images = store.images();
     for container in pod.spec.all_containers() {
-        images.resolve(&container.image).with_context(|| format!("container {}", container.name))?;
+        images
+            .resolve(&container.image)
+            .with_context(|| format!("container {}", container.name))?;
     }
     let now = Timestamp::from(SystemTime::now());
     let stored = StoredPod::new(pod.clone(), machine::uuid()?, machine::node_name()?, now);
@@ -109,5 +119,8 @@ fn start_supervisor(
     }
     let end = child.wait().or_failure(|| "wait for the supervisor")?;
     let text = files::read(&entry.running("supervisor.log"))?.unwrap_or_default();
-    bail!("the supervisor ended before the sandbox was there ({end}): {}", text.trim())
+    bail!(
+        "the supervisor ended before the sandbox was there ({end}): {}",
+        text.trim()
+    )
 }

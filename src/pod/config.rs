@@ -166,8 +166,7 @@ fn mappings(maps: &IdMaps) -> (Value, Value) {
 /// When its command or environment cannot be made, or a capability is unknown.
 pub fn container(setting: &Setting<'_>, it: &Instance<'_>) -> Result<Value> {
     let env = expand::manifest_env(setting.pod, it.container, setting.facts)?;
-    let args =
-        expand::arguments(it.container, &it.image.entrypoint, &it.image.cmd, &env)?;
+    let args = expand::arguments(it.container, &it.image.entrypoint, &it.image.cmd, &env)?;
     let hostname = setting.pod.hostname();
     let mut process = json!({
         "terminal": it.container.tty,
@@ -193,7 +192,11 @@ pub fn container(setting: &Setting<'_>, it: &Instance<'_>) -> Result<Value> {
 }
 
 fn working_directory(it: &Instance<'_>) -> String {
-    let own = it.container.working_dir.clone().filter(|path| !path.is_empty());
+    let own = it
+        .container
+        .working_dir
+        .clone()
+        .filter(|path| !path.is_empty());
     let image = Some(it.image.working_dir.clone()).filter(|path| !path.is_empty());
     own.or(image).unwrap_or_else(|| "/".to_owned())
 }
@@ -218,9 +221,16 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
 
 /// `ALL` comes first, then single ones: `drop: [ALL], add: [CHOWN]` is CHOWN alone.
 fn capabilities(changes: &Capabilities, privileged: bool) -> Result<Vec<String>> {
-    let all = || crate::spec::process::capability_names().into_iter().collect::<BTreeSet<String>>();
+    let all = || {
+        crate::spec::process::capability_names()
+            .into_iter()
+            .collect::<BTreeSet<String>>()
+    };
     let plain = |name: &str| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
-    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
+    let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
     if privileged || changes.add.iter().any(|name| name == "ALL") {
         set = all();
     }
@@ -231,7 +241,9 @@ fn capabilities(changes: &Capabilities, privileged: bool) -> Result<Vec<String>>
         all()
             .contains(&plain(name))
             .then(|| set.insert(plain(name)))
-            .with_context(|| format!("securityContext.capabilities.add: unknown capability {name}"))?;
+            .with_context(|| {
+                format!("securityContext.capabilities.add: unknown capability {name}")
+            })?;
     }
     for name in &changes.drop {
         set.remove(&plain(name));
@@ -299,10 +311,15 @@ fn linux(setting: &Setting<'_>, it: &Instance<'_>) -> Result<Value> {
 
 fn namespaces(setting: &Setting<'_>, pause: i32) -> Value {
     let spec = &setting.pod.spec;
-    let shared = |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{pause}/ns/{file}")});
+    let shared =
+        |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{pause}/ns/{file}")});
     let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
     if !spec.host_pid {
-        let pid = if spec.share_process_namespace { shared("pid", "pid") } else { json!({"type": "pid"}) };
+        let pid = if spec.share_process_namespace {
+            shared("pid", "pid")
+        } else {
+            json!({"type": "pid"})
+        };
         namespaces.push(pid);
     }
     if !spec.host_ipc {
@@ -326,8 +343,14 @@ pub fn unified(limits: &CgroupLimits, controllers: &[String]) -> (Value, Vec<Str
     add("cpu.weight", limits.cpu_weight.map(|it| it.to_string()));
     add("cpu.max", limits.cpu_max.map(|it| it.to_string()));
     add("memory.max", limits.memory_max.map(|it| it.to_string()));
-    add("memory.swap.max", limits.memory_swap_max.map(|it| it.to_string()));
-    add("memory.oom.group", limits.memory_oom_group.then(|| "1".to_owned()));
+    add(
+        "memory.swap.max",
+        limits.memory_swap_max.map(|it| it.to_string()),
+    );
+    add(
+        "memory.oom.group",
+        limits.memory_oom_group.then(|| "1".to_owned()),
+    );
     add("pids.max", limits.pids_max.map(|it| it.to_string()));
     for (size, bytes) in &limits.hugetlb_max {
         add(&format!("hugetlb.{size}.max"), Some(bytes.to_string()));
@@ -365,8 +388,13 @@ const MASKED: [&str; 10] = [
     "/sys/firmware",
 ];
 
-const READONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 #[cfg(test)]
 mod tests {
@@ -374,21 +402,35 @@ mod tests {
 
     fn set(add: &[&str], drop: &[&str]) -> Result<Vec<String>> {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        capabilities(&Capabilities { add: list(add), drop: list(drop) }, false)
+        capabilities(
+            &Capabilities {
+                add: list(add),
+                drop: list(drop),
+            },
+            false,
+        )
     }
 
     #[test]
     fn capabilities_are_added_and_dropped() {
         assert_eq!(set(&[], &[]).unwrap().len(), 14);
         assert_eq!(set(&["CHOWN"], &["ALL"]).unwrap(), ["CAP_CHOWN"]);
-        assert!(!set(&[], &["NET_RAW"]).unwrap().contains(&"CAP_NET_RAW".to_owned()));
+        assert!(
+            !set(&[], &["NET_RAW"])
+                .unwrap()
+                .contains(&"CAP_NET_RAW".to_owned())
+        );
         assert!(set(&["ALL"], &["SYS_ADMIN"]).unwrap().len() > 35);
         assert!(set(&["NOPE"], &[]).is_err());
     }
 
     #[test]
     fn limits_without_a_controller_are_told() {
-        let limits = CgroupLimits { memory_max: Some(5), pids_max: Some(3), ..CgroupLimits::default() };
+        let limits = CgroupLimits {
+            memory_max: Some(5),
+            pids_max: Some(3),
+            ..CgroupLimits::default()
+        };
         let (unified, missing) = unified(&limits, &["pids".to_owned()]);
         assert_eq!(unified, json!({"pids.max": "3"}));
         assert_eq!(missing, ["memory.max 5"]);

@@ -19,7 +19,10 @@ pub enum Next {
 /// The next thing to do. With `stopping`, nothing is started any more.
 pub fn next(spec: &PodSpec, records: &[ContainerRecord], stopping: bool) -> Next {
     let record = |name: &str| {
-        records.iter().filter(|it| it.name == name).max_by_key(|it| it.restart_count)
+        records
+            .iter()
+            .filter(|it| it.name == name)
+            .max_by_key(|it| it.restart_count)
     };
     let running = records.iter().any(|it| it.terminated().is_none());
     let wait_or_finish = if running { Next::Wait } else { Next::Finish };
@@ -40,7 +43,11 @@ pub fn next(spec: &PodSpec, records: &[ContainerRecord], stopping: bool) -> Next
         .filter(|it| record(&it.name).is_none())
         .map(|it| it.name.clone())
         .collect();
-    if missing.is_empty() { wait_or_finish } else { Next::Start(missing) }
+    if missing.is_empty() {
+        wait_or_finish
+    } else {
+        Next::Start(missing)
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +59,11 @@ mod tests {
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  restartPolicy: Never\n  \
                     initContainers: [{name: i, image: x}, {name: j, image: x}]\n  \
                     containers: [{name: a, image: x}, {name: b, image: x}]\n";
-        crate::pod::spec::load("p.yaml", text).unwrap().pods.remove(0).spec
+        crate::pod::spec::load("p.yaml", text)
+            .unwrap()
+            .pods
+            .remove(0)
+            .spec
     }
 
     fn record(name: &str, exit_code: Option<i32>) -> ContainerRecord {
@@ -78,8 +89,16 @@ mod tests {
             (vec![record("i", Some(1))], false, Next::Finish),
             (vec![i.clone()], false, start(&["j"])),
             (vec![i.clone(), j.clone()], false, start(&["a", "b"])),
-            (vec![i.clone(), j.clone(), record("a", None)], false, start(&["b"])),
-            (vec![i.clone(), j.clone(), record("a", None), b.clone()], false, Next::Wait),
+            (
+                vec![i.clone(), j.clone(), record("a", None)],
+                false,
+                start(&["b"]),
+            ),
+            (
+                vec![i.clone(), j.clone(), record("a", None), b.clone()],
+                false,
+                Next::Wait,
+            ),
             (vec![i.clone(), j, a, b], false, Next::Finish),
             (vec![record("i", None)], true, Next::Wait),
             (vec![i], true, Next::Finish),

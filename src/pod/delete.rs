@@ -26,11 +26,17 @@ pub fn delete(store: &Store, entry: &Entry, grace: Option<u64>) -> Result<()> {
         // Written before the signal, so that no restart of anything can extend it; a second
         // request can only make it sooner.
         if pod.deletion.is_none_or(|before| deadline < before.deadline) {
-            pod.deletion = Some(Deletion { deadline, grace_seconds });
+            pod.deletion = Some(Deletion {
+                deadline,
+                grace_seconds,
+            });
             entry.write_pod(&pod)?;
         }
         container::process::signal(&supervisor, libc::SIGTERM)?;
-        wait(&supervisor, Duration::from_secs(grace_seconds.saturating_add(15)))?;
+        wait(
+            &supervisor,
+            Duration::from_secs(grace_seconds.saturating_add(15)),
+        )?;
     }
     remove(store, entry, pod.as_ref())
 }
@@ -38,7 +44,9 @@ pub fn delete(store: &Store, entry: &Entry, grace: Option<u64>) -> Result<()> {
 fn wait(supervisor: &OwnedFd, limit: Duration) -> Result<()> {
     let end = SystemTime::now() + limit;
     loop {
-        let left = end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+        let left = end
+            .duration_since(SystemTime::now())
+            .unwrap_or(Duration::ZERO);
         let milliseconds = u16::try_from(left.as_millis().min(60_000)).unwrap_or(60_000);
         let mut fds = [PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)];
         match nix::poll::poll(&mut fds, PollTimeout::from(milliseconds)) {
@@ -69,7 +77,10 @@ pub fn remove(store: &Store, entry: &Entry, pod: Option<&StoredPod>) -> Result<(
         crate::cgroup::remove_empty_parents(&directory, path.matches('/').count() - 1);
     }
     let (namespace, name) = match pod {
-        Some(pod) => (pod.pod.metadata.namespace.as_str(), pod.pod.metadata.name.as_str()),
+        Some(pod) => (
+            pod.pod.metadata.namespace.as_str(),
+            pod.pod.metadata.name.as_str(),
+        ),
         None => ("", ""),
     };
     store.forget(entry, namespace, name)

@@ -101,13 +101,20 @@ pub fn start(shared: &Shared<'_>, it: &Container, record: &mut ContainerRecord) 
 
 /// Where an instance's log is.
 pub fn log_path(entry: &Entry, name: &str, restart_count: u32) -> PathBuf {
-    entry.kept("logs").join(name).join(format!("{restart_count}.log"))
+    entry
+        .kept("logs")
+        .join(name)
+        .join(format!("{restart_count}.log"))
 }
 
 fn signal_number(text: &str) -> Option<i32> {
     use std::str::FromStr;
     let name = text.strip_prefix("SIG").unwrap_or(text);
-    let named = || nix::sys::signal::Signal::from_str(&format!("SIG{name}")).ok().map(|it| it as i32);
+    let named = || {
+        nix::sys::signal::Signal::from_str(&format!("SIG{name}"))
+            .ok()
+            .map(|it| it as i32)
+    };
     text.parse().ok().or_else(named)
 }
 
@@ -136,7 +143,9 @@ fn run(
             image: &image.config,
             security: &security,
             user: &user::find(rootfs, &image.config.user, &security)?,
-            rootfs: rootfs.to_str().context("the path of the root file system is not UTF-8")?,
+            rootfs: rootfs
+                .to_str()
+                .context("the path of the root file system is not UTF-8")?,
             binds: &binds,
             pause: shared.pause,
             oom_score_adj: wanted.max(machine::lowest_oom_score_adj()),
@@ -183,7 +192,10 @@ pub fn create(
 }
 
 /// Standard streams for a container, and our ends of them.
-#[allow(clippy::type_complexity, reason = "three lists that are taken apart at once")]
+#[allow(
+    clippy::type_complexity,
+    reason = "three lists that are taken apart at once"
+)]
 fn streams(it: &Container) -> Result<(Vec<Given>, Vec<(Stream, OwnedFd)>, Option<OwnedFd>)> {
     if it.tty {
         return Ok((Vec::new(), Vec::new(), None));
@@ -201,7 +213,11 @@ fn streams(it: &Container) -> Result<(Vec<Given>, Vec<(Stream, OwnedFd)>, Option
         ("standard output", their_out),
         ("standard error", their_err),
     ];
-    Ok((given, vec![(Stream::Stdout, out), (Stream::Stderr, err)], kept))
+    Ok((
+        given,
+        vec![(Stream::Stdout, out), (Stream::Stderr, err)],
+        kept,
+    ))
 }
 
 /// /dev/null.
@@ -277,7 +293,10 @@ impl Running {
         if let Exit::Signal(signal) = exit {
             record.signal = Some(signal);
         }
-        let killed = self.cgroup.as_ref().and_then(|it| it.read_key("memory.events", "oom_kill"));
+        let killed = self
+            .cgroup
+            .as_ref()
+            .and_then(|it| it.read_key("memory.events", "oom_kill"));
         record.oom_killed = killed.unwrap_or(0) > 0;
         entry.write_record(record)?;
         let deleted = container::delete(&entry.containers(), &self.id, true);

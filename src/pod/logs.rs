@@ -52,7 +52,10 @@ impl Writer {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).mode(0o640).open(path);
         let file = file.or_failure(|| format!("open log {}", path.display()))?;
-        Ok(Self { file, pending: [Vec::new(), Vec::new()] })
+        Ok(Self {
+            file,
+            pending: [Vec::new(), Vec::new()],
+        })
     }
 
     /// Adds what a stream has written.
@@ -124,13 +127,19 @@ pub fn print(path: &Path, timestamps: bool, out: &mut dyn Write) -> Result<()> {
         }
         let mut fields = line.splitn(4, |byte| *byte == b' ');
         let (time, _, tag, text) = (fields.next(), fields.next(), fields.next(), fields.next());
-        let (Some(time), Some(tag), Some(text)) = (time, tag, text) else { continue };
+        let (Some(time), Some(tag), Some(text)) = (time, tag, text) else {
+            continue;
+        };
         if timestamps && fresh {
             out.write_all(time)?;
             out.write_all(b" ")?;
         }
         fresh = tag == b"F";
-        out.write_all(if fresh { text } else { text.strip_suffix(b"\n").unwrap_or(text) })?;
+        out.write_all(if fresh {
+            text
+        } else {
+            text.strip_suffix(b"\n").unwrap_or(text)
+        })?;
     }
 }
 
@@ -153,11 +162,17 @@ mod tests {
 
     #[test]
     fn lines_have_time_stream_and_tag() {
-        let (text, out) = written(&[(Stream::Stdout, b"a\nb"), (Stream::Stderr, b"e\n"), (Stream::Stdout, b"c\nd")]);
+        let (text, out) = written(&[
+            (Stream::Stdout, b"a\nb"),
+            (Stream::Stderr, b"e\n"),
+            (Stream::Stdout, b"c\nd"),
+        ]);
         let time = "1970-01-01T00:00:00.000000000Z";
         assert_eq!(
             text,
-            format!("{time} stdout F a\n{time} stderr F e\n{time} stdout F bc\n{time} stdout F d\n")
+            format!(
+                "{time} stdout F a\n{time} stderr F e\n{time} stdout F bc\n{time} stdout F d\n"
+            )
         );
         assert_eq!(out, b"a\ne\nbc\nd\n");
     }

@@ -14,7 +14,8 @@ use crate::error::OrFailure;
 /// When /proc cannot be read.
 pub fn facts(uid: &str, root: &Path) -> Result<Facts> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let space = nix::sys::statvfs::statvfs(root).or_failure(|| format!("look at {}", root.display()))?;
+    let space =
+        nix::sys::statvfs::statvfs(root).or_failure(|| format!("look at {}", root.display()))?;
     Ok(Facts {
         uid: uid.to_owned(),
         node_name: node_name()?,
@@ -43,7 +44,9 @@ pub fn memory_bytes() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").or_failure(|| "read /proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    number.map(|kilobytes| kilobytes * 1024).context("/proc/meminfo has no MemTotal")
+    number
+        .map(|kilobytes| kilobytes * 1024)
+        .context("/proc/meminfo has no MemTotal")
 }
 
 /// The lowest oom_score_adj that this process may give: without CAP_SYS_RESOURCE, not less than its
@@ -75,5 +78,8 @@ pub fn random_hex(bytes: usize) -> Result<String> {
 /// When it cannot be read.
 pub fn uuid() -> Result<String> {
     let path = "/proc/sys/kernel/random/uuid";
-    Ok(fs::read_to_string(path).or_failure(|| format!("read {path}"))?.trim().to_owned())
+    Ok(fs::read_to_string(path)
+        .or_failure(|| format!("read {path}"))?
+        .trim()
+        .to_owned())
 }

@@ -29,7 +29,10 @@ pub struct Store {
 impl Store {
     /// The store in these directories; they need not exist.
     pub fn new(root: impl Into<PathBuf>, run: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), run: run.into() }
+        Self {
+            root: root.into(),
+            run: run.into(),
+        }
     }
 
     /// What survives a reboot.
@@ -49,7 +52,10 @@ impl Store {
 
     /// The directories of one pod; they need not exist.
     pub fn entry(&self, uid: &str) -> Entry {
-        Entry { root: self.root.join("pods").join(uid), run: self.run.join("pods").join(uid) }
+        Entry {
+            root: self.root.join("pods").join(uid),
+            run: self.run.join("pods").join(uid),
+        }
     }
 
     /// The directories of all pods, by uid.
@@ -62,7 +68,9 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.or_failure(|| format!("read {}", pods.display()))?,
         };
-        let names = list.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let names = list
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
         let mut uids: Vec<String> = names.collect();
         uids.sort();
         Ok(uids.iter().map(|uid| self.entry(uid)).collect())
@@ -98,12 +106,14 @@ impl Store {
         let link = self.name(&pod.pod.metadata.namespace, &pod.pod.metadata.name);
         files::make_directory(&self.root.join("names"))?;
         files::make_directory(&entry.root)?;
-        let written = entry.write_pod(pod).and_then(|()| match symlink(&pod.uid, &link) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("pod {} already exists", pod.pod.metadata.name)
-            }
-            other => Ok(other.or_failure(|| format!("make {}", link.display()))?),
-        });
+        let written = entry
+            .write_pod(pod)
+            .and_then(|()| match symlink(&pod.uid, &link) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    bail!("pod {} already exists", pod.pod.metadata.name)
+                }
+                other => Ok(other.or_failure(|| format!("make {}", link.display()))?),
+            });
         if written.is_err() {
             let _ = files::remove_tree(&entry.root);
         }
@@ -145,7 +155,10 @@ impl Entry {
 
     /// The uid.
     pub fn uid(&self) -> String {
-        self.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        self.root
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     /// State of the pod's containers, the sandbox among them.
@@ -159,8 +172,12 @@ impl Entry {
     /// When it cannot be read.
     pub fn pod(&self) -> Result<Option<StoredPod>> {
         let path = self.kept("pod.json");
-        let Some(text) = files::read(&path)? else { return Ok(None) };
-        StoredPod::from_json(&text).with_context(|| path.display().to_string()).map(Some)
+        let Some(text) = files::read(&path)? else {
+            return Ok(None);
+        };
+        StoredPod::from_json(&text)
+            .with_context(|| path.display().to_string())
+            .map(Some)
     }
 
     /// Writes the pod.
@@ -168,7 +185,11 @@ impl Entry {
     /// # Errors
     /// As write(2).
     pub fn write_pod(&self, pod: &StoredPod) -> Result<()> {
-        files::replace(&self.kept("pod.json"), pod.to_json()?.as_bytes(), Lasts::Forever)
+        files::replace(
+            &self.kept("pod.json"),
+            pod.to_json()?.as_bytes(),
+            Lasts::Forever,
+        )
     }
 
     /// The status that was written last.
@@ -184,7 +205,11 @@ impl Entry {
     /// # Errors
     /// As write(2).
     pub fn write_status(&self, status: &PodStatus) -> Result<()> {
-        files::replace(&self.kept("status.json"), &serde_json::to_vec(status)?, Lasts::Forever)
+        files::replace(
+            &self.kept("status.json"),
+            &serde_json::to_vec(status)?,
+            Lasts::Forever,
+        )
     }
 
     /// What the containers left, in no order.
@@ -243,7 +268,11 @@ impl Entry {
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
-        let Some(text) = files::read(path)? else { return Ok(None) };
-        serde_json::from_str(&text).with_context(|| format!("read {}", path.display())).map(Some)
+        let Some(text) = files::read(path)? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text)
+            .with_context(|| format!("read {}", path.display()))
+            .map(Some)
     }
 }

@@ -52,13 +52,17 @@ pub fn run(store: &Store, uid: &str, mut reports: impl Write) -> Result<()> {
     let entry = store.entry(uid);
     let me = i32::try_from(std::process::id()).context("pid")?;
     let made = entry.write_supervisor(&ProcessId::of(me)?).and_then(|()| {
-        let pod = entry.pod()?.with_context(|| format!("pod {uid} is not there"))?;
+        let pod = entry
+            .pod()?
+            .with_context(|| format!("pod {uid} is not there"))?;
         let facts = machine::facts(uid, store.root())?;
         mount::private_namespace()?;
         Ok((pod, facts))
     });
     let made = made.and_then(|(pod, facts)| {
-        let maps = (!pod.pod.spec.host_users).then(|| userns::assign(store, &entry)).transpose()?;
+        let maps = (!pod.pod.spec.host_users)
+            .then(|| userns::assign(store, &entry))
+            .transpose()?;
         let hierarchy = Hierarchy::find()?;
         Ok((pod, facts, maps, hierarchy))
     });
@@ -166,12 +170,22 @@ fn make_sandbox(
 ) -> Result<Sandbox> {
     let limits = resources::pod_limits(&setting.pod.spec);
     let unified = config::unified(&limits, setting.controllers).0;
-    let writes = unified.as_object().into_iter().flatten().filter_map(|(file, value)| {
-        let value = value.as_str()?.to_owned();
-        Some(crate::spec::cgroup::Write { file: file.clone(), value })
-    });
-    let plan =
-        CgroupPlan { path: setting.cgroup.to_owned(), writes: writes.collect(), devices: Vec::new() };
+    let writes = unified
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(file, value)| {
+            let value = value.as_str()?.to_owned();
+            Some(crate::spec::cgroup::Write {
+                file: file.clone(),
+                value,
+            })
+        });
+    let plan = CgroupPlan {
+        path: setting.cgroup.to_owned(),
+        writes: writes.collect(),
+        devices: Vec::new(),
+    };
     let made = hierarchy.make(&plan, &mut Vec::new())?;
     crate::fault::parent_step("make volumes")?;
     volumes::make(entry, &setting.pod.spec, maps)?;
@@ -236,7 +250,12 @@ impl Supervisor<'_> {
     }
 
     fn start(&mut self, name: &str) -> Result<()> {
-        let container = self.pod.pod.spec.all_containers().find(|it| it.name == name);
+        let container = self
+            .pod
+            .pod
+            .spec
+            .all_containers()
+            .find(|it| it.name == name);
         let container = container.with_context(|| format!("the pod has no container {name}"))?;
         let mut record = ContainerRecord {
             name: name.to_owned(),
@@ -273,7 +292,10 @@ impl Supervisor<'_> {
                 self.ask_to_stop()?;
             }
         }
-        if self.stop.is_some_and(|deadline| SystemTime::now() >= deadline) {
+        if self
+            .stop
+            .is_some_and(|deadline| SystemTime::now() >= deadline)
+        {
             self.running.iter().for_each(Running::kill);
         }
         if container::try_wait(&self.sandbox.launched)?.is_some() {
@@ -291,7 +313,9 @@ impl Supervisor<'_> {
         let containers = self.running.iter().flat_map(Running::descriptors);
         fds.extend(containers.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let timeout = self.stop.map_or(PollTimeout::NONE, |deadline| {
-            let left = deadline.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+            let left = deadline
+                .duration_since(SystemTime::now())
+                .unwrap_or(Duration::ZERO);
             // Again and again after the deadline: a process in a system call dies late.
             let milliseconds = left.as_millis().clamp(100, 60_000);
             PollTimeout::from(u16::try_from(milliseconds).unwrap_or(60_000))
@@ -300,7 +324,9 @@ impl Supervisor<'_> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => bail!("wait for containers: {errno}"),
         }
-        let ready = fds.iter().filter(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        let ready = fds
+            .iter()
+            .filter(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
         Ok(ready.map(|fd| fd.as_fd().as_raw_fd()).collect())
     }
 
@@ -309,7 +335,9 @@ impl Supervisor<'_> {
         let pod = self.entry.pod()?;
         let grace = self.pod.pod.spec.termination_grace_period_seconds;
         let deadline = match pod.as_ref().and_then(|pod| pod.deletion) {
-            Some(deletion) => SystemTime::UNIX_EPOCH + Duration::from_secs(deletion.deadline.unix()),
+            Some(deletion) => {
+                SystemTime::UNIX_EPOCH + Duration::from_secs(deletion.deadline.unix())
+            }
             None => SystemTime::now() + Duration::from_secs(grace),
         };
         // A second request can only make it sooner.
@@ -333,7 +361,11 @@ impl Supervisor<'_> {
                 continue;
             };
             let running = self.running.swap_remove(index);
-            let record = self.records.iter_mut().rev().find(|record| record.name == running.name);
+            let record = self
+                .records
+                .iter_mut()
+                .rev()
+                .find(|record| record.name == running.name);
             let record = record.context("a container without a record")?;
             running.bury(self.entry, exit, record)?;
             self.observe()?;
@@ -343,7 +375,13 @@ impl Supervisor<'_> {
 
     /// Writes the status that follows from the facts.
     fn observe(&mut self) -> Result<()> {
-        let status = observe(self.pod, &self.records, true, self.status.as_ref(), self.setting.facts);
+        let status = observe(
+            self.pod,
+            &self.records,
+            true,
+            self.status.as_ref(),
+            self.setting.facts,
+        );
         self.entry.write_status(&status)?;
         self.status = Some(status);
         Ok(())
@@ -356,7 +394,13 @@ impl Supervisor<'_> {
         }
         let _ = container::delete(&self.entry.containers(), &self.sandbox.id, true);
         remove_sandbox(self.entry, hierarchy, self.setting.cgroup);
-        let status = observe(self.pod, &self.records, false, self.status.as_ref(), self.setting.facts);
+        let status = observe(
+            self.pod,
+            &self.records,
+            false,
+            self.status.as_ref(),
+            self.setting.facts,
+        );
         self.entry.write_status(&status)?;
         crate::files::remove_tree(&self.entry.running("bundles"))
     }

@@ -51,20 +51,36 @@ struct Files {
 impl Files {
     fn read(rootfs: &Path) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(rootfs, flags, Mode::empty()).or_failure(|| format!("open {}", rootfs.display()))?;
-        Ok(Self { passwd: read(&root, "etc/passwd"), group: read(&root, "etc/group") })
+        let root = open(rootfs, flags, Mode::empty())
+            .or_failure(|| format!("open {}", rootfs.display()))?;
+        Ok(Self {
+            passwd: read(&root, "etc/passwd"),
+            group: read(&root, "etc/group"),
+        })
     }
 
     fn line(text: &str, field: usize, wanted: &str) -> Option<Vec<String>> {
-        let lines = text.lines().map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>());
-        lines.into_iter().find(|fields| fields.get(field).is_some_and(|it| it == wanted))
+        let lines = text
+            .lines()
+            .map(|line| line.split(':').map(str::to_owned).collect::<Vec<_>>());
+        lines
+            .into_iter()
+            .find(|fields| fields.get(field).is_some_and(|it| it == wanted))
     }
 
     fn by_uid(&self, uid: u32) -> User {
         let fields = Self::line(&self.passwd, 2, &uid.to_string());
-        let Some(fields) = fields else { return User { uid, ..User::default() } };
+        let Some(fields) = fields else {
+            return User {
+                uid,
+                ..User::default()
+            };
+        };
         let gid = fields.get(3).and_then(|it| it.parse().ok()).unwrap_or(0);
-        let groups = fields.first().map(|name| self.groups_of(name)).unwrap_or_default();
+        let groups = fields
+            .first()
+            .map(|name| self.groups_of(name))
+            .unwrap_or_default();
         User { uid, gid, groups }
     }
 
@@ -73,7 +89,8 @@ impl Files {
             return Ok(self.by_uid(uid));
         }
         let fields = Self::line(&self.passwd, 0, name);
-        let fields = fields.with_context(|| format!("the image's /etc/passwd has no user {name}"))?;
+        let fields =
+            fields.with_context(|| format!("the image's /etc/passwd has no user {name}"))?;
         match fields.get(2).and_then(|it| it.parse().ok()) {
             Some(uid) => Ok(self.by_uid(uid)),
             None => bail!("the image's /etc/passwd has no number for user {name}"),
@@ -89,9 +106,16 @@ impl Files {
     }
 
     fn groups_of(&self, name: &str) -> Vec<u32> {
-        let lines = self.group.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let lines = self
+            .group
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>());
         lines
-            .filter(|fields| fields.get(3).is_some_and(|list| list.split(',').any(|it| it == name)))
+            .filter(|fields| {
+                fields
+                    .get(3)
+                    .is_some_and(|list| list.split(',').any(|it| it == name))
+            })
             .filter_map(|fields| fields.get(2)?.parse().ok())
             .collect()
     }
@@ -103,7 +127,9 @@ fn read(root: &OwnedFd, path: &str) -> String {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let Ok(fd) = openat2(root, path, how) else { return String::new() };
+    let Ok(fd) = openat2(root, path, how) else {
+        return String::new();
+    };
     let file = std::fs::File::from(fd);
     let mut bytes = Vec::new();
     if file.metadata().is_ok_and(|it| it.is_file()) {
@@ -132,11 +158,23 @@ mod tests {
         }
     }
 
-    fn user(image_user: &str, user: Option<u32>, group: Option<u32>) -> Result<(u32, u32, Vec<u32>)> {
+    fn user(
+        image_user: &str,
+        user: Option<u32>,
+        group: Option<u32>,
+    ) -> Result<(u32, u32, Vec<u32>)> {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("etc")).unwrap();
-        std::fs::write(directory.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:10:20::/:\n").unwrap();
-        std::fs::write(directory.path().join("etc/group"), "root:x:0:\nweb:x:30:app,other\n").unwrap();
+        std::fs::write(
+            directory.path().join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\napp:x:10:20::/:\n",
+        )
+        .unwrap();
+        std::fs::write(
+            directory.path().join("etc/group"),
+            "root:x:0:\nweb:x:30:app,other\n",
+        )
+        .unwrap();
         let it = find(directory.path(), image_user, &effective(user, group))?;
         Ok((it.uid, it.gid, it.groups))
     }
@@ -153,9 +191,18 @@ mod tests {
             ("app", None, Some(9), (10, 9, vec![30, 77])),
         ];
         for (image_user, uid, gid, expected) in table {
-            assert_eq!(user(image_user, uid, gid).unwrap(), expected, "{image_user}");
+            assert_eq!(
+                user(image_user, uid, gid).unwrap(),
+                expected,
+                "{image_user}"
+            );
         }
-        assert!(user("nobody", None, None).unwrap_err().to_string().contains("no user nobody"));
+        assert!(
+            user("nobody", None, None)
+                .unwrap_err()
+                .to_string()
+                .contains("no user nobody")
+        );
     }
 
     #[test]

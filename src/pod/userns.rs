@@ -36,9 +36,20 @@ pub fn assign(store: &Store, entry: &Entry) -> Result<IdMaps> {
         taken.extend(maps.uids.iter().map(|line| line.outside / COUNT));
     }
     let free = first_free(&taken).context("all ranges of user ids are taken by other pods")?;
-    let line = IdMapping { inside: 0, outside: free * COUNT, count: COUNT };
-    let maps = IdMaps { uids: vec![line], gids: vec![line] };
-    files::replace(&entry.kept("userns"), &serde_json::to_vec(&maps)?, Lasts::Forever)?;
+    let line = IdMapping {
+        inside: 0,
+        outside: free * COUNT,
+        count: COUNT,
+    };
+    let maps = IdMaps {
+        uids: vec![line],
+        gids: vec![line],
+    };
+    files::replace(
+        &entry.kept("userns"),
+        &serde_json::to_vec(&maps)?,
+        Lasts::Forever,
+    )?;
     Ok(maps)
 }
 

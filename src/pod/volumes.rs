@@ -56,15 +56,25 @@ fn make_shm(entry: &Entry, maps: Option<&IdMaps>) -> Result<()> {
     let directory = entry.running("shm");
     files::make_directory(&directory)?;
     // Owned by the pod's root; what is in it belongs to whoever makes it.
-    let owner = maps.and_then(|maps| maps.uids.first()).map_or(0, |line| line.outside).to_string();
-    let (owner, size) = (c_string("uid", &owner)?, c_string("size", &SHM_BYTES.to_string())?);
+    let owner = maps
+        .and_then(|maps| maps.uids.first())
+        .map_or(0, |line| line.outside)
+        .to_string();
+    let (owner, size) = (
+        c_string("uid", &owner)?,
+        c_string("size", &SHM_BYTES.to_string())?,
+    );
     let settings = [
         (c"mode", c"1777"),
         (c"size", size.as_c_str()),
         (c"uid", owner.as_c_str()),
         (c"gid", owner.as_c_str()),
     ];
-    Ok(mount::tmpfs(&directory, &settings, mount::NOSUID | mount::NODEV | mount::NOEXEC)?)
+    Ok(mount::tmpfs(
+        &directory,
+        &settings,
+        mount::NOSUID | mount::NODEV | mount::NOEXEC,
+    )?)
 }
 
 fn place(entry: &Entry, medium: Medium, name: &str) -> PathBuf {
@@ -78,7 +88,11 @@ fn place(entry: &Entry, medium: Medium, name: &str) -> PathBuf {
 pub fn binds(entry: &Entry, spec: &PodSpec, container: &Container) -> Vec<Bind> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     let mut binds = Vec::new();
-    let shm = if spec.host_ipc { PathBuf::from("/dev/shm") } else { entry.running("shm") };
+    let shm = if spec.host_ipc {
+        PathBuf::from("/dev/shm")
+    } else {
+        entry.running("shm")
+    };
     binds.push(Bind {
         source: text(shm),
         target: "/dev/shm".to_owned(),
@@ -87,7 +101,9 @@ pub fn binds(entry: &Entry, spec: &PodSpec, container: &Container) -> Vec<Bind> 
         options: vec!["nosuid", "nodev", "noexec"],
     });
     for mount in &container.volume_mounts {
-        let Some(volume) = spec.volume(&mount.name) else { continue };
+        let Some(volume) = spec.volume(&mount.name) else {
+            continue;
+        };
         let VolumeSource::EmptyDir { medium, .. } = &volume.source;
         binds.push(Bind {
             source: text(place(entry, *medium, &volume.name)),

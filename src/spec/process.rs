@@ -205,8 +205,10 @@ pub fn name_of(number: u32) -> String {
 
 /// The names of all capabilities that this version knows, without `CAP_`, sorted.
 pub fn capability_names() -> Vec<String> {
-    let mut names: Vec<_> =
-        caps::all().into_iter().map(|it| it.to_string().replace("CAP_", "")).collect();
+    let mut names: Vec<_> = caps::all()
+        .into_iter()
+        .map(|it| it.to_string().replace("CAP_", ""))
+        .collect();
     names.sort();
     names
 }

@@ -40,10 +40,18 @@ pub(super) fn run(arguments: &Exec, store: &Store) -> Result<i32> {
     let (entry, pod) = find(store, &arguments.namespace, &arguments.pod)?;
     let name = container_of(&pod, arguments.container.as_deref())?;
     let records = entry.records()?;
-    let record = records.iter().filter(|it| it.name == name).max_by_key(|it| it.restart_count);
-    let running = record.filter(|it| it.terminated().is_none()).and_then(|it| it.container_id.clone());
+    let record = records
+        .iter()
+        .filter(|it| it.name == name)
+        .max_by_key(|it| it.restart_count);
+    let running = record
+        .filter(|it| it.terminated().is_none())
+        .and_then(|it| it.container_id.clone());
     let Some(id) = running else {
-        bail!("container {name} of pod {} does not run", pod.pod.metadata.name);
+        bail!(
+            "container {name} of pod {} does not run",
+            pod.pod.metadata.name
+        );
     };
     let mut view = View::of(&entry.containers(), &id)?;
     let (base, container) = configuration(&view)?;
@@ -67,9 +75,16 @@ pub(super) fn run(arguments: &Exec, store: &Store) -> Result<i32> {
         given.push(("standard output", ours(std::io::stdout().as_fd())?));
         given.push(("standard error", ours(std::io::stderr().as_fd())?));
     }
-    ensure!(arguments.stdin || !process.terminal, "--tty needs --stdin (-it)");
+    ensure!(
+        arguments.stdin || !process.terminal,
+        "--tty needs --stdin (-it)"
+    );
     let signals = Signals::block()?;
-    let request = ExecRequest { process, given, ..ExecRequest::default() };
+    let request = ExecRequest {
+        process,
+        given,
+        ..ExecRequest::default()
+    };
     let mut warnings = Vec::new();
     let launched = exec(&mut view, &container, request, &mut warnings);
     for warning in warnings {

@@ -56,16 +56,26 @@ pub(super) fn run(arguments: &Get, store: &Store) -> Result<i32> {
     for entry in entries {
         // A directory without a pod is being made, or was left by a command that was killed.
         let Some(pod) = entry.pod()? else { continue };
-        let in_namespace = arguments.all_namespaces || pod.pod.metadata.namespace == arguments.namespace;
+        let in_namespace =
+            arguments.all_namespaces || pod.pod.metadata.namespace == arguments.namespace;
         if !names.is_empty() || in_namespace {
             let ready = entry.supervisor()?.is_some();
             let facts = Facts::default();
-            let status = observe(&pod, &entry.records()?, ready, entry.status()?.as_ref(), &facts);
+            let status = observe(
+                &pod,
+                &entry.records()?,
+                ready,
+                entry.status()?.as_ref(),
+                &facts,
+            );
             pods.push((pod, status));
         }
     }
     let key = |pod: &crate::pod::spec::StoredPod| {
-        (pod.pod.metadata.namespace.clone(), pod.pod.metadata.name.clone())
+        (
+            pod.pod.metadata.namespace.clone(),
+            pod.pod.metadata.name.clone(),
+        )
     };
     pods.sort_by_key(|(pod, _)| key(pod));
     let output = arguments.output.unwrap_or_default();

@@ -30,20 +30,31 @@ pub(super) struct Logs {
 pub(super) fn run(arguments: &Logs, store: &Store) -> Result<i32> {
     let (entry, pod) = find(store, &arguments.namespace, &arguments.pod)?;
     let names: Vec<String> = if arguments.all_containers {
-        pod.pod.spec.all_containers().map(|it| it.name.clone()).collect()
+        pod.pod
+            .spec
+            .all_containers()
+            .map(|it| it.name.clone())
+            .collect()
     } else {
         vec![container_of(&pod, arguments.container.as_deref())?]
     };
     let records = entry.records()?;
     let mut out = std::io::stdout().lock();
     for name in names {
-        let last = records.iter().filter(|it| it.name == name).map(|it| it.restart_count).max();
+        let last = records
+            .iter()
+            .filter(|it| it.name == name)
+            .map(|it| it.restart_count)
+            .max();
         let path = log_path(&entry, &name, last.unwrap_or(0));
         if last.is_none() || !path.exists() {
             if arguments.all_containers {
                 continue;
             }
-            bail!("container \"{name}\" in pod \"{}\" has not started yet", pod.pod.metadata.name);
+            bail!(
+                "container \"{name}\" in pod \"{}\" has not started yet",
+                pod.pod.metadata.name
+            );
         }
         match print(&path, arguments.timestamps, &mut out) {
             Err(error) if is_broken_pipe(&error) => return Ok(0),

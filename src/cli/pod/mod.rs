@@ -22,7 +22,12 @@ use crate::pod::supervisor;
 #[command(name = "podctl", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     /// Directory of pods, volumes and images
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/seedpod")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/var/lib/seedpod"
+    )]
     root: PathBuf,
     /// Directory of what ends with the boot
     #[arg(long, global = true, value_name = "DIR", default_value = "/run/podctl")]
@@ -108,7 +113,10 @@ fn out(text: &str) -> Result<()> {
 
 /// A pod by name, as it is written: `NAME` or `pod/NAME`.
 fn find(store: &Store, namespace: &str, name: &str) -> Result<(Entry, StoredPod)> {
-    let name = ["pod/", "pods/", "po/"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let name = ["pod/", "pods/", "po/"]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(name);
     let found = match store.find(namespace, name)? {
         Some(entry) => entry.pod()?.map(|pod| (entry, pod)),
         None => None,
@@ -121,8 +129,16 @@ fn find(store: &Store, namespace: &str, name: &str) -> Result<(Entry, StoredPod)
 fn container_of(pod: &StoredPod, name: Option<&str>) -> Result<String> {
     let spec = &pod.pod.spec;
     let names: Vec<&str> = spec.containers.iter().map(|it| it.name.as_str()).collect();
-    let inits = spec.init_containers.iter().map(|it| format!("{} (init)", it.name));
-    let all = names.iter().map(|name| (*name).to_owned()).chain(inits).collect::<Vec<_>>().join(", ");
+    let inits = spec
+        .init_containers
+        .iter()
+        .map(|it| format!("{} (init)", it.name));
+    let all = names
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain(inits)
+        .collect::<Vec<_>>()
+        .join(", ");
     match name {
         Some(name) if spec.all_containers().any(|it| it.name == name) => Ok(name.to_owned()),
         Some(name) => bail!(

@@ -103,7 +103,11 @@ fn hand_over(
 
 pub(super) fn write_pid_file(matches: &Matches, pid: i32) -> Result<()> {
     match matches.get("pid-file") {
-        Some(path) => replace(Path::new(path), pid.to_string().as_bytes(), Lasts::UntilShutdown),
+        Some(path) => replace(
+            Path::new(path),
+            pid.to_string().as_bytes(),
+            Lasts::UntilShutdown,
+        ),
         None => Ok(()),
     }
 }
