@@ -94,6 +94,9 @@ impl Hierarchy {
             crate::fault::parent_step("write cgroup")?;
             made.cgroup.write(&it.file, &it.value)?;
         }
+        if let Some(owner) = plan.owner {
+            made.cgroup.delegate(owner)?;
+        }
         if !plan.devices.is_empty() {
             made.cgroup.attach_devices(&plan.devices, warnings)?;
         }
@@ -223,6 +226,63 @@ impl Cgroup {
             self.directory.display()
         );
         Ok(())
+    }
+
+    /// Gives the directory, and the files that the kernel lists for it, to a user.
+    fn delegate(&self, owner: u32) -> Result<()> {
+        let list = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| {
+            "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned()
+        });
+        let files = list.lines().map(|file| self.directory.join(file));
+        for path in files.chain([self.directory.clone()]) {
+            match std::os::unix::fs::chown(&path, Some(owner), None) {
+                // The kernel lists files of controllers that are not enabled here.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.or_failure(|| format!("give {} to uid {owner}", path.display()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all processes in it, or lets them go on, and waits until that is so.
+    ///
+    /// # Errors
+    /// When it is not so within ten seconds; a stop is then taken back.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let word = if frozen { "1" } else { "0" };
+        self.write("cgroup.freeze", word)?;
+        let path = self.directory.join("cgroup.events");
+        let file = fs::File::open(&path).or_failure(|| format!("open {}", path.display()))?;
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.read_key("cgroup.events", "frozen") != Some(u64::from(frozen)) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                if frozen {
+                    self.write("cgroup.freeze", "0")?;
+                }
+                bail!(
+                    "freeze {}: its processes do not stop; look for state D in /proc/PID/status",
+                    self.directory.display()
+                );
+            }
+            wait_event(&file, left);
+        }
+        Ok(())
+    }
+
+    /// The processes in it and in all cgroups below.
+    pub fn all_pids(&self) -> Vec<i32> {
+        let mut pids = self.pids();
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                pids.extend(Cgroup::at(entry.path()).all_pids());
+            }
+        }
+        pids
     }
 
     fn attach_devices(
@@ -359,10 +419,15 @@ fn wait_empty(directory: &Path, end: Instant) -> bool {
             }
             return !left.is_zero();
         }
-        let milliseconds = u16::try_from(left.as_millis().min(1000)).unwrap_or(1000);
-        let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
-        let _ = nix::poll::poll(&mut fds, PollTimeout::from(milliseconds));
+        wait_event(&file, left);
     }
+}
+
+/// Waits for a change of cgroup.events, for a second at most.
+fn wait_event(file: &fs::File, left: Duration) {
+    let milliseconds = u16::try_from(left.as_millis().min(1000)).unwrap_or(1000);
+    let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+    let _ = nix::poll::poll(&mut fds, PollTimeout::from(milliseconds));
 }
 
 /// Gives the children of a cgroup all controllers that it has; those that are needed must work.

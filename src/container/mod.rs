@@ -371,13 +371,32 @@ fn kill_all(view: &View, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL {
         return cgroup.kill();
     }
-    for pid in cgroup.pids() {
+    for pid in cgroup.all_pids() {
         // Those that have ended meanwhile need no signal.
         if let Ok(pidfd) = sys::process::pidfd_open(pid) {
             let _ = sys::process::pidfd_signal(pidfd.as_fd(), signal);
         }
     }
     Ok(())
+}
+
+/// Stops all processes of a container, or lets them go on.
+///
+/// # Errors
+/// When it does not run, or is not paused.
+pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
+    let view = View::of(store, id)?;
+    match (paused, view.status) {
+        (true, Status::Created | Status::Running) | (false, Status::Paused) => {}
+        (true, status) => bail!("cannot pause container {id}: it is {}", status.word()),
+        (false, status) => bail!(
+            "cannot resume container {id}: it is {}, not paused",
+            status.word()
+        ),
+    }
+    view.cgroup()
+        .context("the container has no cgroup")?
+        .freeze(paused)
 }
 
 /// Removes a container with all that is left of it (runtime.md, Delete).

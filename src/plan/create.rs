@@ -100,8 +100,27 @@ fn cgroup(container: &Container, request: &Request) -> Result<CgroupPlan> {
     Ok(CgroupPlan {
         path: path.into_string().context("linux.cgroupsPath: not UTF-8")?,
         writes: container.cgroup.writes.clone(),
+        owner: cgroup_owner(container),
         devices: devices::program(&rules).context("linux.resources.devices")?,
     })
+}
+
+/// config-linux.md, Cgroup ownership: a container that has a cgroup namespace of its own and may write
+/// to the mount of its cgroup manages the cgroups below it, as its user.
+fn cgroup_owner(container: &Container) -> Option<u32> {
+    let writable = |mount: &&Mount| {
+        let set = mount.attributes.set | mount.recursive_attributes.set;
+        mount.what == What::Cgroup && set & attr::RDONLY == 0
+    };
+    let own = *container.namespaces.get(Kind::Cgroup) == Namespace::New;
+    container.mounts.iter().find(writable).filter(|_| own)?;
+    let uid = container.process.user.uid;
+    let maps = container.namespaces.maps.as_ref()?;
+    let line = maps.uids.iter().find(|line| {
+        uid.checked_sub(line.inside)
+            .is_some_and(|it| it < line.count)
+    })?;
+    Some(line.outside + (uid - line.inside))
 }
 
 struct Order<'a> {

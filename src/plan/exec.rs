@@ -34,14 +34,14 @@ pub fn plan(
 ) -> Result<Plan> {
     let mut slots = Slots::default();
     let mut open = Vec::new();
-    let mut give = |name: &'static str| {
+    let mut give = |slots: &mut Slots, name: &'static str| {
         let slot = slots.next();
         open.push(Open::Given { name, slot });
         slot
     };
     let namespaces = &container.namespaces;
     let own = |kind: Kind| *namespaces.get(kind) != Namespace::Host;
-    let init = give("the container's first process");
+    let init = give(&mut slots, "the container's first process");
     // One setns(2) for all: the kernel checks each against the caller's credentials first, so a
     // namespace that another user namespace owns is no trouble. The pid namespace is only for
     // children, so the parent joins it around the clone.
@@ -58,7 +58,7 @@ pub fn plan(
         ops.push(Op::JoinKeyring { name });
     }
     if process.terminal {
-        let slot = give("terminal");
+        let slot = slots.next();
         open_terminal(&mut ops, slot, process);
     } else if request.own_streams {
         for (number, name) in [
@@ -67,7 +67,7 @@ pub fn plan(
             (2, "standard error"),
         ] {
             ops.push(Op::UseStream {
-                slot: give(name),
+                slot: give(&mut slots, name),
                 number,
             });
         }

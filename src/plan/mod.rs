@@ -21,6 +21,8 @@ pub struct CgroupPlan {
     pub path: String,
     /// Files and values, in this order.
     pub writes: Vec<crate::spec::cgroup::Write>,
+    /// The host's user who owns what is delegated to the container.
+    pub owner: Option<u32>,
     /// The device program, as instructions.
     pub devices: Vec<crate::cgroup::devices::Instruction>,
 }

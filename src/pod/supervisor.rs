@@ -184,6 +184,7 @@ fn make_sandbox(
     let plan = CgroupPlan {
         path: setting.cgroup.to_owned(),
         writes: writes.collect(),
+        owner: None,
         devices: Vec::new(),
     };
     let made = hierarchy.make(&plan, &mut Vec::new())?;

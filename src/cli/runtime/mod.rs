@@ -7,6 +7,8 @@ mod explain;
 mod features;
 mod kill;
 mod list;
+mod pause;
+mod ps;
 mod spec;
 mod start;
 mod state;
@@ -275,6 +277,42 @@ pub static COMMANDS: &[Command] = &[
         examples: &["seedpod list", "seedpod list -f json"],
     },
     Command {
+        name: "ps",
+        operands: "ID [PS-FLAG]...",
+        about: "Show the processes of a container.",
+        count: (1, usize::MAX),
+        rest_from: Some(2),
+        flags: flags![value(
+            "format",
+            Some('f'),
+            "FORMAT",
+            "table (default) or json"
+        )],
+        examples: &[
+            "seedpod ps web",
+            "seedpod ps -f json web",
+            "seedpod ps web -- -o pid,args",
+        ],
+    },
+    Command {
+        name: "pause",
+        operands: "ID",
+        about: "Stop all processes of a container, to go on later.",
+        count: (1, 1),
+        rest_from: None,
+        flags: flags![],
+        examples: &["seedpod pause web"],
+    },
+    Command {
+        name: "resume",
+        operands: "ID",
+        about: "Let a paused container go on.",
+        count: (1, 1),
+        rest_from: None,
+        flags: flags![],
+        examples: &["seedpod resume web"],
+    },
+    Command {
         name: "spec",
         operands: "",
         about: "Write a config.json that runs a shell.",
@@ -403,6 +441,9 @@ fn run(name: &str, context: &mut Context, matches: &Matches) -> Result<i32> {
         "delete" => delete::delete(context, matches),
         "exec" => exec::exec(context, matches),
         "list" => list::list(context, matches),
+        "ps" => ps::ps(context, matches),
+        "pause" => pause::pause(context, matches, true),
+        "resume" => pause::pause(context, matches, false),
         "spec" => spec::spec(matches),
         "features" => features::features(),
         "explain" => explain::explain(context, matches),
