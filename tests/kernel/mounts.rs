@@ -341,7 +341,7 @@ fn container_mounts_do_not_reach_the_host() {
         .mount("/data", "tmpfs", Path::new("t"), &[])
         .start();
     assert_eq!(
-        container.sh("mountpoint -q /data && echo mounted"),
+        container.sh("grep -q ' /data ' /proc/mounts && echo mounted"),
         "mounted"
     );
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
@@ -435,9 +435,10 @@ fn dev_that_is_a_symlink_does_not_leave_the_root() {
     }
 }
 
-/// CVE-2025-31133: what masks must be the null device and nothing that an image put there.
+/// CVE-2025-31133: what masks must be the null device and nothing that an image put there. Debian's
+/// runc 1.1 has it, and hands the file to the process as its standard streams too.
 fn device_null_that_is_a_symlink_does_not_unmask() {
-    let bundle = Bundle::sh("echo ran; cat /secret");
+    let bundle = Bundle::sh("echo ran; head -c 100 /secret");
     fs::write(bundle.rootfs("secret"), "secret text").unwrap();
     fs::write(bundle.rootfs("other"), "other text").unwrap();
     symlink("/other", bundle.rootfs("dev/null")).unwrap();
