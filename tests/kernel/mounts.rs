@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::fixture::{Bundle, chown_tree};
+use crate::fixture::{Bundle, Output, chown_tree};
 use crate::runner::Test;
 use crate::{require, tests};
 
@@ -227,10 +227,9 @@ fn masked_folder_is_empty_and_read_only() {
 }
 
 fn masked_path_that_is_missing_is_skipped() {
-    Bundle::busybox()
-        .set("/linux/maskedPaths", json!(["/not/there", "/proc/none"]))
-        .run()
-        .ok();
+    let bundle =
+        Bundle::sh("echo ran").set("/linux/maskedPaths", json!(["/not/there", "/proc/none"]));
+    assert_eq!(bundle.stdout(), "ran");
 }
 
 fn read_only_path_refuses_writes() {
@@ -321,6 +320,7 @@ fn device_in_a_user_namespace_is_the_hosts() {
 fn old_root_is_gone() {
     let seen = Bundle::sh("cut -d' ' -f5 /proc/self/mountinfo").stdout();
     let allowed = ["/", "/proc", "/dev", "/sys"];
+    assert!(seen.lines().any(|path| path == "/proc"), "{seen}");
     for path in seen.lines() {
         let known = allowed
             .iter()
@@ -331,14 +331,19 @@ fn old_root_is_gone() {
 
 fn host_mounts_are_not_seen() {
     let seen = Bundle::sh("ls /; cat /proc/mounts").stdout();
+    assert!(seen.contains("/dev/pts"), "{seen}");
     assert!(!seen.contains("seedpod-test."), "{seen}");
 }
 
 fn container_mounts_do_not_reach_the_host() {
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let _container = Bundle::sleeper()
+    let container = Bundle::sleeper()
         .mount("/data", "tmpfs", Path::new("t"), &[])
         .start();
+    assert_eq!(
+        container.sh("grep -q ' /data ' /proc/mounts && echo mounted"),
+        "mounted"
+    );
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }
 
@@ -383,8 +388,10 @@ fn proc_that_is_a_symlink_is_refused() {
     );
 }
 
-/// A folder of the host that nothing may appear in, and a check that nothing did.
-fn untouched(decoy: &Path) {
+/// A folder of the host that nothing may appear in, and a check that nothing did. The container
+/// either ran or was refused.
+fn untouched(decoy: &Path, output: &Output) {
+    assert!(output.code != 0 || output.stdout == "ran\n", "{output:?}");
     let entries: Vec<_> = fs::read_dir(decoy)
         .unwrap()
         .flatten()
@@ -395,7 +402,7 @@ fn untouched(decoy: &Path) {
 
 fn mount_target_symlink_does_not_leave_the_root() {
     for target in ["absolute", "relative"] {
-        let bundle = Bundle::sh("true");
+        let bundle = Bundle::sh("echo ran");
         let decoy = bundle.dir().join("decoy");
         fs::create_dir(&decoy).unwrap();
         let link = if target == "absolute" {
@@ -405,17 +412,17 @@ fn mount_target_symlink_does_not_leave_the_root() {
         };
         symlink(link, bundle.rootfs("data")).unwrap();
         // It lands inside the root or is refused.
-        let _ = bundle
+        let output = bundle
             .mount("/data/deep", "tmpfs", Path::new("t"), &[])
             .run();
-        untouched(&decoy);
+        untouched(&decoy, &output);
     }
 }
 
 /// CVE-2026-41579, CVE-2026-47766.
 fn dev_that_is_a_symlink_does_not_leave_the_root() {
     for mounts in [true, false] {
-        let mut bundle = Bundle::sh("true");
+        let mut bundle = Bundle::sh("echo ran");
         let decoy = bundle.dir().join("decoy");
         fs::create_dir(&decoy).unwrap();
         fs::remove_dir(bundle.rootfs("dev")).unwrap();
@@ -423,14 +430,15 @@ fn dev_that_is_a_symlink_does_not_leave_the_root() {
         if !mounts {
             bundle = bundle.set("/mounts", json!([]));
         }
-        let _ = bundle.set("/linux/maskedPaths", json!([])).run();
-        untouched(&decoy);
+        let output = bundle.set("/linux/maskedPaths", json!([])).run();
+        untouched(&decoy, &output);
     }
 }
 
-/// CVE-2025-31133: what masks must be the null device and nothing that an image put there.
+/// CVE-2025-31133: what masks must be the null device and nothing that an image put there. Debian's
+/// runc 1.1 has it, and hands the file to the process as its standard streams too.
 fn device_null_that_is_a_symlink_does_not_unmask() {
-    let bundle = Bundle::sh("cat /secret");
+    let bundle = Bundle::sh("echo ran; head -c 100 /secret");
     fs::write(bundle.rootfs("secret"), "secret text").unwrap();
     fs::write(bundle.rootfs("other"), "other text").unwrap();
     symlink("/other", bundle.rootfs("dev/null")).unwrap();
@@ -442,6 +450,10 @@ fn device_null_that_is_a_symlink_does_not_unmask() {
         .set("/linux/maskedPaths", json!(["/secret"]))
         .set("/linux/readonlyPaths", json!([]))
         .run();
+    assert!(
+        output.code != 0 || output.stdout.starts_with("ran\n"),
+        "{output:?}"
+    );
     assert!(!output.stdout.contains("text"), "{output:?}");
 }
 
