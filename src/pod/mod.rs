@@ -4,7 +4,7 @@
 //! One way through: [`manifest`] (what was written, strictly read) -> [`spec`] (what it means,
 //! defaults applied) -> [`supervisor`], which makes the sandbox and lets [`decide`] say what comes
 //! next -> [`instance`] (one container, by [`config`]) -> [`status::ContainerRecord`]s -> [`status`]
-//! (a pure function) -> [`print`]. [`quantity`], [`resources`] and [`expand`] are the formulas in
+//! (a pure function) -> [`mod@print`]. [`quantity`], [`resources`] and [`expand`] are the formulas in
 //! between; [`store`] is where everything is kept. [`apply`] and [`delete`] are what commands call.
 
 pub mod apply;

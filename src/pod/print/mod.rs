@@ -1,6 +1,6 @@
 //! What `podctl get` prints: a table, or whole objects as YAML, JSON or names.
 //!
-//! [`row`] decides what stands in the columns, [`table`] lines them up, [`yaml`] writes objects,
+//! `row` decides what stands in the columns, `table` lines them up, `yaml` writes objects,
 //! [`age`] writes durations. Texts are returned, never printed.
 
 pub mod age;

@@ -2,7 +2,7 @@
 //!
 //! The types are written as Kubernetes writes them (camelCase, what is default and empty left out),
 //! so the same text is `pod.json` on disk and `spec` in `podctl get -o yaml`. They are made from the
-//! wire types by [`from_wire`] and nowhere else; [`load`] does both steps for a whole file.
+//! wire types by [`from_wire`] and nowhere else; [`fn@load`] does both steps for a whole file.
 //! What container and pod security settings come to together is in [`security`].
 
 mod check;

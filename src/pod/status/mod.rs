@@ -2,8 +2,8 @@
 //!
 //! [`observe`] takes the stored pod, the [`ContainerRecord`]s that its containers left, the sandbox's
 //! facts and the status before, and gives a [`PodStatus`] in the shape that Kubernetes has. It asks
-//! no clock and reads no file, so every rule is a table test. [`containers`] makes the states of the
-//! containers, [`phase`] the phase, [`conditions`] the conditions.
+//! no clock and reads no file, so every rule is a table test. `containers` makes the states of the
+//! containers, `phase` the phase, `conditions` the conditions.
 
 mod conditions;
 mod containers;
