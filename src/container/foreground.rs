@@ -54,6 +54,14 @@ impl Signals {
     }
 }
 
+/// Makes this process the parent of the container's orphans, so that they are reaped.
+///
+/// # Errors
+/// As prctl(2).
+pub fn adopt_orphans() -> Result<()> {
+    Ok(sys::process::set_subreaper().or_failure(|| "become the reaper of orphans")?)
+}
+
 /// Puts a terminal into raw mode, and back on drop.
 struct Raw {
     terminal: OwnedFd,

@@ -38,7 +38,7 @@ pub(super) fn run(context: &mut Context, matches: &Matches) -> Result<i32> {
         Some(foreground::Signals::block()?)
     };
     if !detach && !matches.has("no-subreaper") {
-        crate::sys::process::set_subreaper().or_failure(|| "become the reaper of orphans")?;
+        foreground::adopt_orphans()?;
     }
     let launched = bring_up(context, matches, request, socket.as_ref())?;
     let mut warnings = Vec::new();
