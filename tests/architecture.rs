@@ -553,7 +553,6 @@ fn the_runtime_is_linked_without_what_only_pods_need() {
         "clap_builder",
         "comfy-table",
         "ruzstd",
-        "miniz_oxide",
         "indicatif",
     ];
     let found: Vec<String> = heavy
