@@ -27,6 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use crate::fault::Injected;
 use crate::plan::op::{Op, Slot, Strings};
 use crate::spec::namespaces::Kind as NamespaceKind;
 use crate::sys;
@@ -74,8 +75,8 @@ pub struct Child<'plan> {
     pub page: &'plan SharedPage,
     /// To the parent; later to the starter.
     pub socket: Option<OwnedFd>,
-    /// The step that fails with EIO, for tests of failure.
-    pub fail_at: Option<usize>,
+    /// The step that fails or sleeps, for tests of failure.
+    pub injected: Option<Injected>,
     work: Work,
 }
 
@@ -111,7 +112,7 @@ impl<'plan> Child<'plan> {
             slots,
             page,
             socket: Some(socket),
-            fail_at: None,
+            injected: None,
             work: Work::default(),
         }
     }
@@ -125,10 +126,10 @@ impl<'plan> Child<'plan> {
             let step = u32::try_from(index).unwrap_or(u32::MAX);
             self.page.set_step(step);
             self.work.next = index.saturating_add(1);
-            let result = if self.fail_at == Some(index) {
-                Err(Fault::from(Errno::EIO))
-            } else {
-                self.execute(op)
+            let result = match self.injected {
+                Some(Injected::Fail(at)) if at == index => Err(Fault::from(Errno::EIO)),
+                Some(Injected::Sleep(at)) if at == index => sys::process::sleep_for_ever(),
+                _ => self.execute(op),
             };
             if let Err(fault) = result {
                 self.report(Kind::Failed, step, fault);
@@ -317,10 +318,11 @@ impl<'plan> Child<'plan> {
 
     fn await_go(&mut self) -> Result<()> {
         let socket = self.socket.as_ref().ok_or(Errno::EBADF)?;
-        match Record::receive(socket.as_fd())? {
-            Some((Record { kind: Kind::Go, .. }, _)) => Ok(()),
+        match Record::receive(socket.as_fd()) {
+            Ok(Some((Record { kind: Kind::Go, .. }, _))) => Ok(()),
             // The parent is gone, or gave up: so does the child, and nobody is there to be told.
-            _ => sys::process::exit_now(1),
+            Ok(_) | Err(Errno::ECONNRESET) => sys::process::exit_now(1),
+            Err(errno) => Err(errno.into()),
         }
     }
 

@@ -175,6 +175,7 @@ fn make(
     crate::fault::parent_step("write state")?;
     entry.write(CONFIG, &request.config)?;
     entry.write_state(state)?;
+    crate::fault::parent_step("make the start socket")?;
     let mut given = request.given;
     given.push(("start socket", listen(entry)?));
     let on_clone = |child: &sys::clone::Child| {
@@ -184,7 +185,9 @@ fn make(
     };
     let launched = launch::launch(plan, given, None, warnings, on_clone)?;
     state.ready = true;
-    if let Err(error) = entry.write_state(state) {
+    let written = crate::fault::parent_step("write state");
+    let written = written.map_err(anyhow::Error::from);
+    if let Err(error) = written.and_then(|()| entry.write_state(state)) {
         let _ = Cgroup::at(&state.cgroup).remove();
         let _ = sys::process::wait_pidfd(launched.pidfd.as_fd(), true);
         return Err(error);
@@ -220,6 +223,7 @@ pub fn start(store: &Store, id: &str, warnings: &mut Vec<String>) -> Result<()> 
     let path = format!("/proc/self/fd/{}/{START_SOCKET}", directory.as_raw_fd());
     let connection = UnixStream::connect(path)
         .or_failure(|| format!("connect to {}", view.entry.path(START_SOCKET).display()))?;
+    crate::fault::parent_step("start")?;
     // Started from here on, whatever becomes of it.
     remove_socket(&view.entry)?;
     warnings.extend(launch::start(|| view.plan(), &connection.into())?);
@@ -430,8 +434,10 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
         wait_end(&view, pidfd)?;
     }
     if let Some(cgroup) = view.cgroup() {
+        crate::fault::parent_step("remove the cgroup")?;
         cgroup.remove()?;
     }
+    crate::fault::parent_step("remove state")?;
     entry.remove()
 }
 

@@ -19,6 +19,7 @@ mod runner;
 mod wait;
 
 mod cgroup;
+mod child;
 mod exec;
 mod failure;
 mod identity;
@@ -41,6 +42,7 @@ const TOPICS: &[&[Test]] = &[
     exec::TESTS,
     terminal::TESTS,
     failure::TESTS,
+    child::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {
