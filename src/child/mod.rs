@@ -75,6 +75,8 @@ pub struct Child<'plan> {
     pub page: &'plan SharedPage,
     /// To the parent; later to the starter.
     pub socket: Option<OwnedFd>,
+    /// Ranges of descriptors that are the parent's alone, closed before anything else.
+    pub foreign: &'plan [(u32, u32)],
     /// The step that fails or sleeps, for tests of failure.
     pub injected: Option<Injected>,
     work: Work,
@@ -112,6 +114,7 @@ impl<'plan> Child<'plan> {
             slots,
             page,
             socket: Some(socket),
+            foreign: &[],
             injected: None,
             work: Work::default(),
         }
@@ -119,6 +122,13 @@ impl<'plan> Child<'plan> {
 
     /// The entry of the cloned process: does all operations, reports the first that fails.
     pub fn run(&mut self) -> Infallible {
+        if self.work.next == 0 {
+            // A copy of the parent's end of the pair would hide the parent's death, and a copy of a
+            // lock would hold it.
+            for (first, last) in self.foreign {
+                let _ = sys::open::close_between(*first, *last);
+            }
+        }
         // Modes in the plan are exact.
         sys::process::umask(0);
         let ops = self.ops;

@@ -8,7 +8,7 @@ mod open;
 mod words;
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -61,7 +61,9 @@ pub fn launch(
     let page = SharedPage::new().or_failure(|| "map a shared page")?;
     let (ours, theirs) = sys::socket::seqpacket_pair().or_failure(|| "make a socket pair")?;
     let mut strings = plan.strings.clone();
+    let foreign = foreign(plan, &slots, &theirs);
     let mut child = Child::new(&plan.ops, &mut strings, &mut slots, &page, theirs);
+    child.foreign = &foreign;
     child.injected = crate::fault::child_step();
     let cloned = {
         let _around = around(&child, plan.join_pid, plan.new_time.as_deref())?;
@@ -84,6 +86,34 @@ pub fn launch(
     let result = parent.bring_up(guard, warnings, on_clone);
     slots.clear();
     result
+}
+
+/// Ranges of descriptors that the child has no use for: all but the standard streams, those that stay
+/// open for the program, the slots and its end of the pair.
+fn foreign(plan: &Plan, slots: &[Option<OwnedFd>], theirs: &OwnedFd) -> Vec<(u32, u32)> {
+    use crate::plan::op::Op;
+    let preserved = plan.ops.iter().find_map(|op| match op {
+        Op::CloseOnExec { first } => Some(*first),
+        _ => None,
+    });
+    let kept = slots.iter().flatten().chain([theirs]);
+    let kept = kept.filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok());
+    between(preserved.unwrap_or(3), kept.collect())
+}
+
+/// The ranges from `first` on without the numbers of `kept`.
+fn between(first: u32, mut kept: Vec<u32>) -> Vec<(u32, u32)> {
+    kept.sort_unstable();
+    let mut ranges = Vec::new();
+    let mut next = first;
+    for number in kept.into_iter().filter(|number| *number >= first) {
+        if number > next {
+            ranges.push((next, number - 1));
+        }
+        next = number + 1;
+    }
+    ranges.push((next, u32::MAX));
+    ranges
 }
 
 /// Kills and reaps the child, and then removes its cgroup, unless all went well.
@@ -273,7 +303,11 @@ impl Parent<'_> {
 /// The next record; `None` when the other side has ended, with `Go` read or unread.
 fn hear(socket: &OwnedFd) -> sys::Result<Option<(Record, Option<OwnedFd>)>> {
     match Record::receive(socket.as_fd()) {
-        Err(Errno::ECONNRESET) => Ok(None),
+        // `Go` was not read. What the other side said before its end is still there.
+        Err(Errno::ECONNRESET) => match Record::receive(socket.as_fd()) {
+            Err(Errno::ECONNRESET) => Ok(None),
+            other => other,
+        },
         other => other,
     }
 }
@@ -335,5 +369,17 @@ pub fn start(plan: impl Fn() -> Result<Plan>, connection: &OwnedFd) -> Result<Ve
             }
             Some((record, _)) => bail!(words::failed(&plan()?, &record)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_between_what_is_kept_is_closed() {
+        assert_eq!(between(3, vec![]), [(3, u32::MAX)]);
+        assert_eq!(between(3, vec![3, 4, 7]), [(5, 6), (8, u32::MAX)]);
+        assert_eq!(between(5, vec![9, 1, 6]), [(5, 5), (7, 8), (10, u32::MAX)]);
     }
 }

@@ -22,7 +22,9 @@ mod cgroup;
 mod child;
 mod exec;
 mod failure;
+mod faults;
 mod identity;
+mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -43,6 +45,8 @@ const TOPICS: &[&[Test]] = &[
     terminal::TESTS,
     failure::TESTS,
     child::TESTS,
+    faults::TESTS,
+    kills::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {

@@ -117,6 +117,15 @@ fn feature(pointer: &str) -> Option<serde_json::Value> {
     Some(all.pointer(pointer).cloned().unwrap_or_default())
 }
 
+/// Programs with the feature `fault-injection`, in the folder `SEEDPOD_FAULTS`.
+pub fn fault_injection() -> Need {
+    seedpod()?;
+    or(
+        std::env::var_os("SEEDPOD_FAULTS").is_some(),
+        "no programs with fault injection",
+    )
+}
+
 /// The kernel runs 32 bit programs (User-Mode Linux and some hardened kernels do not).
 pub fn ia32() -> Need {
     or(
