@@ -19,9 +19,12 @@ mod runner;
 mod wait;
 
 mod cgroup;
+mod child;
 mod exec;
 mod failure;
+mod faults;
 mod identity;
+mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -41,6 +44,9 @@ const TOPICS: &[&[Test]] = &[
     exec::TESTS,
     terminal::TESTS,
     failure::TESTS,
+    child::TESTS,
+    faults::TESTS,
+    kills::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {
