@@ -535,3 +535,30 @@ fn the_reader_of_sources_sees_through_comments_strings_and_tests() {
     ];
     assert_eq!(used, expected);
 }
+
+/// `make test` builds the programs first and names them; without that there is nothing to read.
+#[test]
+fn the_runtime_is_linked_without_what_only_pods_need() {
+    let Some(program) = std::env::var_os("SEEDPOD_BIN") else {
+        return;
+    };
+    let bytes = fs::read(&program).unwrap();
+    let holds = |word: &str| {
+        bytes
+            .windows(word.len())
+            .any(|part| part == word.as_bytes())
+    };
+    let heavy = [
+        "saphyr",
+        "clap_builder",
+        "comfy-table",
+        "ruzstd",
+        "indicatif",
+    ];
+    let found: Vec<String> = heavy
+        .into_iter()
+        .filter(|name| holds(name))
+        .map(str::to_owned)
+        .collect();
+    none(&found, "crates that the runtime has no use for");
+}

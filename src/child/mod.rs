@@ -62,6 +62,12 @@ impl<T> Because<T> for sys::Result<T> {
 
 type Result<T> = std::result::Result<T, Fault>;
 
+/// Not dumpable until execve: processes of a container that see this one may not trace it nor look
+/// at its descriptors (CVE-2016-9962).
+fn hide() -> Result<()> {
+    Ok(sys::process::prctl(libc::PR_SET_DUMPABLE, 0, 0)?)
+}
+
 /// Everything that the child works with, made by the parent.
 pub struct Child<'plan> {
     /// What to do.
@@ -276,6 +282,9 @@ impl<'plan> Child<'plan> {
     }
 
     fn join_namespace(&mut self, slot: Slot, kind: NamespaceKind) -> Result<()> {
+        if kind == NamespaceKind::User {
+            hide()?;
+        }
         match sys::ns::setns(self.fd(slot)?, kind.flag()) {
             Err(Errno::EPERM) if kind != NamespaceKind::User => {
                 self.work.unjoined |= kind.flag();
@@ -318,7 +327,7 @@ impl<'plan> Child<'plan> {
     fn await_go(&mut self) -> Result<()> {
         let socket = self.socket.as_ref().ok_or(Errno::EBADF)?;
         match Record::receive(socket.as_fd())? {
-            Some((Record { kind: Kind::Go, .. }, _)) => Ok(()),
+            Some((Record { kind: Kind::Go, .. }, _)) => hide(),
             // The parent is gone, or gave up: so does the child, and nobody is there to be told.
             _ => sys::process::exit_now(1),
         }

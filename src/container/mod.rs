@@ -7,6 +7,7 @@ pub mod exec;
 pub mod foreground;
 pub mod process;
 pub mod sandbox;
+pub mod seal;
 pub mod store;
 
 pub use crate::sys::process::Exit;

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+use crate::container::seal;
 use crate::pod::spec::StoredPod;
 use crate::pod::store::{Entry, Store};
 use crate::pod::supervisor;
@@ -84,6 +85,14 @@ pub fn main() -> i32 {
         }
     };
     let store = Store::new(&arguments.root, &arguments.state);
+    let enters = matches!(
+        arguments.command,
+        Command::Supervise { .. } | Command::Exec(_)
+    );
+    if enters && let Err(error) = seal::read_only_program() {
+        eprintln!("error: {error:#}");
+        return 1;
+    }
     let result = match arguments.command {
         Command::Apply(it) => apply::run(&it, &store),
         Command::Get(it) => get::run(&it, &store),
