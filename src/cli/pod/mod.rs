@@ -22,16 +22,23 @@ use crate::pod::supervisor;
 #[derive(Debug, Parser)]
 #[command(name = "podctl", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
-    /// Directory of pods, volumes and images
+    /// Pods, volumes, logs and images
     #[arg(
         long,
         global = true,
         value_name = "DIR",
-        default_value = "/var/lib/seedpod"
+        default_value = "/var/lib/seedpod",
+        help_heading = "Directories"
     )]
     root: PathBuf,
-    /// Directory of what ends with the boot
-    #[arg(long, global = true, value_name = "DIR", default_value = "/run/podctl")]
+    /// What ends with the boot: supervisors, container state, mount points
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/run/podctl",
+        help_heading = "Directories"
+    )]
     state: PathBuf,
     #[command(subcommand)]
     command: Command,
