@@ -56,7 +56,8 @@ impl ProcessId {
             return Ok(None);
         }
         let pidfd = match sys::process::pidfd_open(self.pid) {
-            Err(nix::errno::Errno::ESRCH) => return Ok(None),
+            // EINVAL: it has ended, and its number still names a session or a group of others.
+            Err(nix::errno::Errno::ESRCH | nix::errno::Errno::EINVAL) => return Ok(None),
             other => other.or_failure(|| format!("open a pidfd of process {}", self.pid))?,
         };
         // Looked at after the pidfd is there: what it says is of the process that the pidfd holds,
