@@ -46,24 +46,8 @@ pub fn apply(
     program: &Path,
     warnings: &mut Vec<String>,
 ) -> Result<Applied> {
-    let metadata = &pod.metadata;
-    if let Some(entry) = store.find(&metadata.namespace, &metadata.name)?
-        && let Some(existing) = entry.pod()?
-    {
-        if existing.deletion.is_some() {
-            bail!(
-                "pod {} is being deleted; wait until it is gone",
-                metadata.name
-            );
-        }
-        if existing.pod == *pod {
-            return Ok(Applied::Unchanged);
-        }
-        bail!(
-            "pod {0} exists and is another one; changing a pod is not supported by this version of \
-             podctl: \"podctl delete pod {0}\" first",
-            metadata.name
-        );
+    if let Some(applied) = existing(store, pod)? {
+        return Ok(applied);
     }
     let images = store.images();
     for container in pod.spec.all_containers() {
@@ -73,13 +57,37 @@ pub fn apply(
     }
     let now = Timestamp::from(SystemTime::now());
     let stored = StoredPod::new(pod.clone(), machine::uuid()?, machine::node_name()?, now);
-    let entry = store.admit(&stored)?;
-    let started = start_supervisor(store, &entry, program, warnings);
-    if let Err(error) = started {
-        delete::remove(store, &entry, Some(&stored))?;
-        return Err(error.context(format!("pod {}", metadata.name)));
+    let Some(entry) = store.admit(&stored)? else {
+        // Somebody else was quicker.
+        let applied = existing(store, pod)?;
+        return applied.with_context(|| format!("pod {} is being deleted", pod.metadata.name));
+    };
+    if let Err(error) = start_supervisor(store, &entry, program, warnings) {
+        delete::remove(store, &entry)?;
+        return Err(error.context(format!("pod {}", pod.metadata.name)));
     }
     Ok(Applied::Created)
+}
+
+/// What a pod of this name, if there is one, makes of the request.
+fn existing(store: &Store, pod: &Pod) -> Result<Option<Applied>> {
+    let name = &pod.metadata.name;
+    let Some(entry) = store.find(&pod.metadata.namespace, name)? else {
+        return Ok(None);
+    };
+    let Some(existing) = entry.pod()? else {
+        return Ok(None);
+    };
+    if existing.deletion.is_some() {
+        bail!("pod {name} is being deleted; wait until it is gone");
+    }
+    if existing.pod != *pod {
+        bail!(
+            "pod {name} exists and is another one; changing a pod is not supported by this version of \
+             podctl: \"podctl delete pod {name}\" first"
+        );
+    }
+    Ok(Some(Applied::Unchanged))
 }
 
 /// Starts the supervisor in the background, and hears from it until the sandbox is there.

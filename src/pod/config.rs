@@ -81,7 +81,7 @@ pub struct Bind {
 }
 
 /// The sandbox: the namespaces that all containers share, and the process that holds them.
-pub fn sandbox(setting: &Setting<'_>, id: &str) -> Value {
+pub fn sandbox(setting: &Setting<'_>, id: &str, oom_score_adj: i32) -> Value {
     let spec = &setting.pod.spec;
     let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
     if !spec.host_pid {
@@ -119,6 +119,7 @@ pub fn sandbox(setting: &Setting<'_>, id: &str) -> Value {
             "env": ["HOME=/"],
             "user": {"uid": 65535, "gid": 65535},
             "noNewPrivileges": true,
+            "oomScoreAdj": oom_score_adj,
         },
         "linux": linux,
         "annotations": annotations(setting, "sandbox", None),

@@ -53,8 +53,14 @@ pub(super) fn run(arguments: &Delete, store: &Store) -> Result<i32> {
     for (namespace, name) in wanted {
         match find(store, &namespace, &name) {
             Ok((entry, pod)) => {
-                delete(store, &entry, arguments.grace_period)?;
-                out(&format!("pod \"{}\" deleted\n", pod.pod.metadata.name))?;
+                let name = &pod.pod.metadata.name;
+                match delete(store, &entry, arguments.grace_period) {
+                    Ok(()) => out(&format!("pod \"{name}\" deleted\n"))?,
+                    Err(error) => {
+                        eprintln!("error: pod {name}: {error:#}");
+                        code = 1;
+                    }
+                }
             }
             Err(_) if arguments.ignore_not_found => {}
             // The others still go.

@@ -70,10 +70,13 @@ enum Command {
 pub fn main() -> i32 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            // kubectl's code for a wrong command line, and 0 for --help.
-            return i32::from(error.use_stderr());
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", one_line(&error.to_string()));
+            return 1;
+        }
+        Err(help) => {
+            let _ = help.print();
+            return 0;
         }
     };
     let store = Store::new(&arguments.root, &arguments.state);
@@ -90,6 +93,17 @@ pub fn main() -> i32 {
         eprintln!("error: {error:#}");
         1
     })
+}
+
+/// What is wrong with a command line, without the usage that clap adds.
+fn one_line(text: &str) -> String {
+    let what = text.split("\n\nUsage:").next().unwrap_or(text);
+    let what = what
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(what);
+    let words: Vec<&str> = what.split_whitespace().collect();
+    format!("{} (see --help)", words.join(" "))
 }
 
 fn supervise(store: &Store, uid: &str) -> Result<i32> {
