@@ -1,17 +1,21 @@
 //! Admits a pod and starts its supervisor.
 
-use std::io::{BufRead, BufReader};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::spec::{Pod, StoredPod};
 use super::store::{Entry, Store};
 use super::supervisor::Report;
 use super::time::Timestamp;
 use super::{delete, machine};
+use crate::container::process::ProcessId;
 use crate::error::OrFailure;
 use crate::files;
 
@@ -113,22 +117,53 @@ fn start_supervisor(
         .stderr(log)
         .spawn()
         .or_failure(|| format!("start {}", program.display()))?;
-    let reports = child.stdout.take().context("no pipe to the supervisor")?;
-    for line in BufReader::new(reports).lines() {
-        let line = line.or_failure(|| "hear from the supervisor")?;
-        match serde_json::from_str(&line).context("hear from the supervisor")? {
-            Report::Warning(text) => warnings.push(text),
-            Report::Ready => return Ok(()),
-            Report::Error(text) => {
-                let _ = child.wait();
-                bail!("{text}");
+    let mut reports = child.stdout.take().context("no pipe to the supervisor")?;
+    // The end of the pipe would not do: a process that the supervisor has just made has it, too.
+    let pid = i32::try_from(child.id()).context("pid")?;
+    let ended = ProcessId::of(pid)?.open()?;
+    let mut heard = Vec::new();
+    while wait_for(&reports, ended.as_ref())? {
+        let mut buffer = [0; 4096];
+        let count = reports
+            .read(&mut buffer)
+            .or_failure(|| "hear from the supervisor")?;
+        heard.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        while let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = heard.drain(..=end).collect();
+            match serde_json::from_slice(&line).context("hear from the supervisor")? {
+                Report::Warning(text) => warnings.push(text),
+                Report::Ready => return Ok(()),
+                Report::Error(text) => {
+                    let _ = child.wait();
+                    bail!("{text}");
+                }
             }
+        }
+        if count == 0 {
+            break;
         }
     }
     let end = child.wait().or_failure(|| "wait for the supervisor")?;
     let text = files::read(&entry.running("supervisor.log"))?.unwrap_or_default();
     bail!(
-        "the supervisor ended before the sandbox was there ({end}): {}",
+        "the supervisor ended before the sandbox was there ({end}) {}",
         text.trim()
     )
+}
+
+/// Waits until there is something to read; false when there is not and the writer has ended.
+fn wait_for(pipe: &impl AsFd, ended: Option<&OwnedFd>) -> Result<bool> {
+    loop {
+        let mut fds = vec![PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        fds.extend(ended.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        // Without a pidfd it has ended already.
+        let timeout = ended.map_or(PollTimeout::ZERO, |_| PollTimeout::NONE);
+        match nix::poll::poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => {}
+            other => {
+                other.or_failure(|| "wait for the supervisor")?;
+                return Ok(fds[0].revents().is_some_and(|events| !events.is_empty()));
+            }
+        }
+    }
 }

@@ -157,6 +157,7 @@ fn run(
             id,
             image: &image.config,
             security: &security,
+            available: &machine::capabilities(shared.setting.maps.is_some())?,
             user: &user::find(rootfs, &image.config.user, &security)?,
             rootfs: rootfs
                 .to_str()
@@ -304,8 +305,9 @@ impl Running {
         }
     }
 
-    /// After its end: the facts go into the record, then its remains go. The cgroup is looked at
-    /// before it is removed, for it knows whether memory ran out.
+    /// After its end: its log is completed, the facts go into the record, then its remains go. The
+    /// cgroup is looked at before it is removed, for it knows whether memory ran out; the log is
+    /// complete before anybody can read that the container has ended.
     ///
     /// # Errors
     /// When something of it cannot be removed.
@@ -320,9 +322,11 @@ impl Running {
             .as_ref()
             .and_then(|it| it.read_key("memory.events", "oom_kill"));
         record.oom_killed = killed.unwrap_or(0) > 0;
+        // In a shared pid namespace others of it may live.
+        self.kill();
+        self.drain();
         let written = entry.write_record(record);
         let deleted = container::delete(&entry.containers(), &self.id, true);
-        self.drain();
         let unmounted = overlay::unmount(&self.rootfs);
         written.and(deleted).and(unmounted)
     }
@@ -341,7 +345,7 @@ impl Running {
         }
     }
 
-    /// Everything that is still in the pipes; all writers are gone.
+    /// Everything that is still in the pipes; all writers have ended, or were killed.
     fn drain(&mut self) {
         for (stream, fd) in self.streams.drain(..) {
             let mut bytes = Vec::new();

@@ -130,12 +130,14 @@ pub fn make(
 /// # Errors
 /// When something cannot be removed; all else is.
 pub fn remove(entry: &Entry, hierarchy: &Hierarchy, path: &str) -> Result<()> {
+    let directory = hierarchy.directory(path);
+    // All at once, also those that a killed supervisor had just made and whose container does not
+    // know of them yet.
+    let mut result = Cgroup::at(&directory).kill();
     let containers = entry.containers();
-    let mut result = Ok(());
     for id in containers.ids()? {
         result = result.and(container::delete(&containers, &id, true));
     }
-    let directory = hierarchy.directory(path);
     result = result.and(Cgroup::at(&directory).remove());
     // The class of service, and kubepods, where no other pod is in them.
     remove_empty_parents(&directory, path.matches('/').count() - 1);

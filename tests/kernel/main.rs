@@ -25,6 +25,7 @@ mod identity;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod pods;
 mod seccomp;
 mod terminal;
 
@@ -41,6 +42,16 @@ const TOPICS: &[&[Test]] = &[
     exec::TESTS,
     terminal::TESTS,
     failure::TESTS,
+    pods::lifecycle::TESTS,
+    pods::sharing::TESTS,
+    pods::volumes::TESTS,
+    pods::process::TESTS,
+    pods::security::TESTS,
+    pods::limits::TESTS,
+    pods::apply::TESTS,
+    pods::delete::TESTS,
+    pods::io::TESTS,
+    pods::commands::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {

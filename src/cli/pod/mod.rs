@@ -8,6 +8,7 @@ pub mod image;
 mod logs;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -110,7 +111,7 @@ fn supervise(store: &Store, uid: &str) -> Result<i32> {
     nix::unistd::setsid().context("setsid")?;
     // Taken away from standard output, which whoever waits on the pipe must see end.
     let pipe = std::io::stdout().lock();
-    let reports = nix::unistd::dup(&pipe).context("dup")?;
+    let reports = pipe.as_fd().try_clone_to_owned().context("dup")?;
     let null = crate::pod::instance::null(true)?;
     nix::unistd::dup2_stdout(&null).context("dup2")?;
     drop(pipe);
