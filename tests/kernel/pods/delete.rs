@@ -153,7 +153,7 @@ fn pod_that_is_starting_is_removed_and_starts_nothing_more() {
 
 fn two_at_once_are_both_content() {
     let pods = Pods::new();
-    for _ in 0..5 {
+    for _ in 0..2 {
         pods.start(&Manifest::sleeper("p"));
         let both = [0, 1].map(|_| deleting(&pods, &["--grace-period=1", "--ignore-not-found"]));
         for mut child in both {

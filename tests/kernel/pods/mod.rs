@@ -58,8 +58,21 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// A store with the image.
+    /// A store with the image: that of all tests of a run, which load it once.
     pub fn new() -> Self {
+        let shared = std::env::temp_dir().join("pods-images");
+        if !shared.exists() {
+            let made = Self::with_own_image();
+            fs::rename(made.root.join("images"), &shared).unwrap();
+        }
+        let pods = Self::without_image();
+        fs::create_dir_all(&pods.root).unwrap();
+        std::os::unix::fs::symlink(shared, pods.root.join("images")).unwrap();
+        pods
+    }
+
+    /// A store with the image, for a test that changes images.
+    pub fn with_own_image() -> Self {
         let pods = Self::without_image();
         pods.podctl(&["image", "load", archive().to_str().unwrap()])
             .ok();

@@ -155,7 +155,7 @@ fn terminal_of_a_container_is_one() {
 }
 
 fn two_containers_use_one_image() {
-    let pods = Pods::new();
+    let pods = Pods::with_own_image();
     let pod = Manifest::sleeper("p").container("b", &["sleep", "1000"]);
     pods.start(&pod);
     let status = pods.status("p");
