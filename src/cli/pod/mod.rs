@@ -128,15 +128,22 @@ fn out(text: &str) -> Result<()> {
 
 /// A pod by name, as it is written: `NAME` or `pod/NAME`.
 fn find(store: &Store, namespace: &str, name: &str) -> Result<(Entry, StoredPod)> {
-    let name = ["pod/", "pods/", "po/"]
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name);
-    let found = match store.find(namespace, name)? {
-        Some(entry) => entry.pod()?.map(|pod| (entry, pod)),
-        None => None,
+    let found = find_any(store, namespace, name)?;
+    found.with_context(|| format!("pods \"{}\" not found", plain(name)))
+}
+
+/// The same; none when there is no such pod.
+fn find_any(store: &Store, namespace: &str, name: &str) -> Result<Option<(Entry, StoredPod)>> {
+    let Some(entry) = store.find(namespace, plain(name))? else {
+        return Ok(None);
     };
-    found.with_context(|| format!("pods \"{name}\" not found"))
+    Ok(entry.pod()?.map(|pod| (entry, pod)))
+}
+
+fn plain(name: &str) -> &str {
+    let prefixes = ["pod/", "pods/", "po/"];
+    let plain = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+    plain.unwrap_or(name)
 }
 
 /// The container that is meant: the named one, or the only one; with several, the first, and a word

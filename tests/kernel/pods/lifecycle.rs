@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = tests![
     conditions_follow_the_life_of_the_pod,
     memory_that_runs_out_is_told,
     pod_whose_pause_process_is_killed_fails,
+    full_disk_ends_the_pod_with_a_reason_and_it_can_be_deleted,
 ];
 
 fn first_pod_of_the_examples_works_and_leaves_nothing() {
@@ -231,4 +232,47 @@ fn pod_whose_pause_process_is_killed_fails() {
     let status = pods.status("p");
     assert_eq!(status["reason"], "SandboxLost");
     assert_eq!(pods.state("p", "b")["terminated"]["exitCode"], 137);
+}
+
+/// A small file system, until the end of the test.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &Path, kilobytes: u32) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let options = format!("size={kilobytes}k,mode=755");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(
+            Some("small"),
+            at,
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        )
+        .unwrap();
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+fn full_disk_ends_the_pod_with_a_reason_and_it_can_be_deleted() {
+    let root = Pods::without_image().root.clone();
+    let _small = Small::mount(&root, 512);
+    let pods = Pods::new();
+    let pod = Manifest::sleeper("p")
+        .init("fill", "cat /dev/zero >/v/big 2>/v/error; exit 0")
+        .volume("v", json!({}));
+    pods.apply(&pod);
+    assert_eq!(pods.ended("p"), "Failed");
+    let status = pods.status("p");
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("ENOSPC"), "{status:#}");
+    assert!(!pods.cgroup("p").exists());
+    pods.podctl(&["delete", "pod", "p"]).ok();
+    pods.assert_empty();
 }
