@@ -21,6 +21,8 @@ PEERS := runc crun
 
 say = @printf '\033[1m%s\033[0m\n' "$(1)"
 
+# `setup build` is an order.
+.NOTPARALLEL:
 .PHONY: help setup setup-bench build demo test unit bench lint format clean install uninstall
 
 help: ## list the targets
@@ -45,16 +47,16 @@ build: ## static release programs in target/bin (TARGET=musl or TARGET=gnu)
 		! readelf -l $(BIN)/$$name | grep -q INTERP || { echo "$$name is not static" >&2; exit 1; }; \
 	done
 
-demo: build ## show a pod from its manifest to its end (needs root)
+demo: setup build ## show a pod from its manifest to its end (needs root; installs what is missing)
 	@examples/demo.sh
 
-test: build ## every test: unit and golden, then kernel features on this machine and in test kernels
+test: setup build ## every test: unit and golden, then kernel features here and in test kernels
 	@tests/run
 
 unit: ## only the tests that need no root
 	@tests/run --only unit
 
-bench: build setup-bench ## compare with the peers: interleaved, medians and ratios
+bench: setup-bench build ## compare with the peers: interleaved, medians and ratios
 	@benches/run.sh
 
 lint: ## formatting, clippy, documentation

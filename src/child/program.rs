@@ -84,8 +84,8 @@ fn candidates(
     if name.to_bytes().contains(&b'/') {
         return attempt(name).map_or(Ok(()), Err);
     }
-    let is_path = |entry: &&std::ffi::CString| entry.to_bytes().starts_with(b"PATH=");
-    let path = strings.env.strings().iter().find(is_path);
+    let mut entries = strings.env.strings().iter();
+    let path = entries.find(|entry| entry.to_bytes().starts_with(b"PATH="));
     let path = path
         .and_then(|entry| entry.to_bytes().get(5..))
         .unwrap_or(DEFAULT_PATH);

@@ -260,10 +260,8 @@ pub fn check_count(command: &Command, matches: &Matches) -> Result<()> {
 
 /// The help text of one command.
 pub fn help(program: &str, command: &Command) -> String {
-    let mut text = format!(
-        "{}\n\nUsage: {program} {} [flags] {}\n",
-        command.about, command.name, command.operands
-    );
+    let usage = format!("{program} {} [flags] {}", command.name, command.operands);
+    let mut text = format!("{}\n\nUsage: {}\n", command.about, usage.trim_end());
     let _ = write!(text, "\nFlags:\n{}", flag_lines(command.flags));
     if !command.examples.is_empty() {
         text.push_str("\nExamples:\n");

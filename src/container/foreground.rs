@@ -54,6 +54,14 @@ impl Signals {
     }
 }
 
+/// Makes this process the parent of the container's orphans, so that they are reaped.
+///
+/// # Errors
+/// As prctl(2).
+pub fn adopt_orphans() -> Result<()> {
+    Ok(sys::process::set_subreaper().or_failure(|| "become the reaper of orphans")?)
+}
+
 /// Puts a terminal into raw mode, and back on drop.
 struct Raw {
     terminal: OwnedFd,
@@ -127,6 +135,12 @@ pub fn wait(launched: &Launched, signals: &Signals) -> Result<i32> {
     }
     drop(raw);
     Ok(code)
+}
+
+/// Kills a launched process and waits for its end.
+pub fn stop(launched: &Launched) {
+    let _ = sys::process::pidfd_signal(launched.pidfd.as_fd(), libc::SIGKILL);
+    let _ = sys::process::wait_pidfd(launched.pidfd.as_fd(), true);
 }
 
 fn forward(signal: i32, launched: &Launched, link: Option<&Link<'_>>) {

@@ -56,7 +56,8 @@ impl ProcessId {
             return Ok(None);
         }
         let pidfd = match sys::process::pidfd_open(self.pid) {
-            Err(nix::errno::Errno::ESRCH) => return Ok(None),
+            // EINVAL: the number is kept by a session or process group whose leader has ended.
+            Err(nix::errno::Errno::ESRCH | nix::errno::Errno::EINVAL) => return Ok(None),
             other => other.or_failure(|| format!("open a pidfd of process {}", self.pid))?,
         };
         // Looked at after the pidfd is there: what it says is of the process that the pidfd holds,

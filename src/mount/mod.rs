@@ -144,6 +144,11 @@ pub fn idmap_namespace(maps: &IdMaps) -> Result<OwnedFd, Failure> {
         socket: OwnedFd,
     }
     fn hold(holder: &mut Holder) -> Infallible {
+        // Nothing else stays open: our copy of the other end would keep this process waiting when
+        // its parent is killed, and a copy of a lock would be held as long.
+        let number = holder.socket.as_raw_fd().cast_unsigned();
+        let _ = sys::open::close_between(0, number.saturating_sub(1));
+        let _ = sys::open::close_between(number.saturating_add(1), u32::MAX);
         let mut byte = [0_u8; 1];
         let _ = sys::open::read(holder.socket.as_fd(), &mut byte);
         sys::process::exit_now(0)

@@ -10,6 +10,7 @@ use oci_spec::runtime::{Mount as WireMount, Spec};
 
 use super::namespaces::{IdMaps, Namespaces};
 use super::text::{c_path, c_string, container_path};
+use crate::sys::mount::attr as bit;
 
 /// How mount events spread (mount_namespaces(7)), and whether also below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,18 +134,6 @@ enum Effect {
     Idmap { recursive: bool },
     NotDone,
     Nothing,
-}
-
-mod bit {
-    pub const RDONLY: u64 = 0x1;
-    pub const NOSUID: u64 = 0x2;
-    pub const NODEV: u64 = 0x4;
-    pub const NOEXEC: u64 = 0x8;
-    pub const ATIME: u64 = 0x70;
-    pub const NOATIME: u64 = 0x10;
-    pub const STRICTATIME: u64 = 0x20;
-    pub const NODIRATIME: u64 = 0x80;
-    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
 }
 
 /// Every option that is not data, and what it does. `docs` and `features` read the names from here.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fixture::{Bundle, field, seedpod};
 use crate::runner::Test;
-use crate::{tests, wait};
+use crate::{require, tests, wait};
 
 pub const TESTS: &[Test] = tests![
     exec_runs_in_the_same_namespaces,
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     exec_in_a_stopped_container_fails,
     exec_in_a_created_container_is_refused_or_runs,
     exec_in_a_user_namespace_is_root_there,
+    program_of_the_runtime_is_read_only_inside_a_container,
     exec_refuses_users_that_are_no_numbers,
     exec_leaks_no_descriptor,
     exec_repeated_variable_last_wins,
@@ -156,6 +157,25 @@ fn exec_in_a_user_namespace_is_root_there() {
         container.sh("id -u; head -1 /proc/self/uid_map | awk '{print $2}'"),
         "0\n100000"
     );
+}
+
+/// CVE-2019-5736: between create and start the container's first process is the runtime's program.
+fn program_of_the_runtime_is_read_only_inside_a_container() {
+    require!(seedpod);
+    let container = Bundle::sleeper().create();
+    // Held open until no process runs it any more: before that the answer is "Text file busy".
+    let script = "exec 3</proc/1/exe; until [ -e /go ]; do sleep 0.02; done
+        for try in $(seq 100); do
+            (true >>/proc/self/fd/3) 2>/said; grep -q busy /said || break; sleep 0.02
+        done; mv /said /answer";
+    let flags = ["--detach", "--cap", "CAP_SYS_PTRACE"];
+    container.exec_with(&flags, &["sh", "-c", script]).ok();
+    container.start();
+    fs::write(container.bundle.rootfs("go"), "").unwrap();
+    let answer = container.bundle.rootfs("answer");
+    wait::until("the answer", || answer.exists());
+    let text = fs::read_to_string(answer).unwrap();
+    assert!(text.contains("Read-only file system"), "{text}");
 }
 
 /// CVE-2026-30892.

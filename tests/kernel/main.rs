@@ -19,9 +19,12 @@ mod runner;
 mod wait;
 
 mod cgroup;
+mod child;
 mod exec;
 mod failure;
+mod faults;
 mod identity;
+mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -52,6 +55,9 @@ const TOPICS: &[&[Test]] = &[
     pods::delete::TESTS,
     pods::io::TESTS,
     pods::commands::TESTS,
+    child::TESTS,
+    faults::TESTS,
+    kills::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {

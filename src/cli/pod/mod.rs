@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+use crate::container::seal;
 use crate::pod::spec::StoredPod;
 use crate::pod::store::{Entry, Store};
 use crate::pod::supervisor;
@@ -22,16 +23,23 @@ use crate::pod::supervisor;
 #[derive(Debug, Parser)]
 #[command(name = "podctl", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
-    /// Directory of pods, volumes and images
+    /// Pods, volumes, logs and images
     #[arg(
         long,
         global = true,
         value_name = "DIR",
-        default_value = "/var/lib/seedpod"
+        default_value = "/var/lib/seedpod",
+        help_heading = "Directories"
     )]
     root: PathBuf,
-    /// Directory of what ends with the boot
-    #[arg(long, global = true, value_name = "DIR", default_value = "/run/podctl")]
+    /// What ends with the boot: supervisors, container state, mount points
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/run/podctl",
+        help_heading = "Directories"
+    )]
     state: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -81,6 +89,14 @@ pub fn main() -> i32 {
         }
     };
     let store = Store::new(&arguments.root, &arguments.state);
+    let enters = matches!(
+        arguments.command,
+        Command::Supervise { .. } | Command::Exec(_)
+    );
+    if enters && let Err(error) = seal::read_only_program() {
+        eprintln!("error: {error:#}");
+        return 1;
+    }
     let result = match arguments.command {
         Command::Apply(it) => apply::run(&it, &store),
         Command::Get(it) => get::run(&it, &store),

@@ -22,6 +22,7 @@ use anyhow::{Result, bail};
 
 use super::args::{self, Command, Flag, Matches, switch, value};
 use super::log::{Format, Log};
+use crate::container::seal;
 use crate::container::store::Store;
 
 /// The default of `--root`.
@@ -47,6 +48,9 @@ impl Context {
         }
     }
 }
+
+/// The commands whose process, or a child of it, enters a container.
+const ENTER_CONTAINERS: [&str; 3] = ["create", "run", "exec"];
 
 /// The flags before the command.
 pub static GLOBAL: [Flag; 8] = [
@@ -402,6 +406,9 @@ fn dispatch(words: Vec<OsString>, log: &mut Log) -> Result<i32, End> {
         return print(&args::help("seedpod", command));
     }
     args::check_count(command, &matches)?;
+    if ENTER_CONTAINERS.contains(&command.name) {
+        seal::read_only_program()?;
+    }
     let root = global
         .get("root")
         .map_or_else(|| PathBuf::from(ROOT), PathBuf::from);

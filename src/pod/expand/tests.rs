@@ -1,3 +1,5 @@
+//! Tests of `pod::expand`.
+
 use super::*;
 use crate::pod::spec::load;
 

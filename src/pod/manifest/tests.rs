@@ -1,3 +1,5 @@
+//! Tests of `pod::manifest`.
+
 use super::schema::{Kind, Object, Support};
 use super::*;
 use crate::pod::spec::load;

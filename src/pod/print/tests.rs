@@ -1,3 +1,5 @@
+//! Tests of `pod::print`.
+
 use super::*;
 use crate::pod::spec::{Deletion, RestartPolicy, load};
 use crate::pod::status::{ContainerRecord, Observation, Sandbox, Waiting, observe};

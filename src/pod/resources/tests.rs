@@ -1,3 +1,5 @@
+//! Tests of `pod::resources`.
+
 use super::*;
 use crate::pod::spec::{Pod, RestartPolicy, load};
 

@@ -1,3 +1,5 @@
+//! Tests of `pod::spec`.
+
 use super::*;
 
 /// A pod of one container; `container` and `spec` are added, indented as given.

@@ -1,3 +1,5 @@
+//! Tests of `pod::status`.
+
 use super::*;
 use crate::pod::spec::{Deletion, RestartPolicy, load};
 
