@@ -26,7 +26,7 @@ use crate::runner::case_dir;
 use crate::wait;
 
 /// The image of every container, if nothing else is said.
-pub const IMAGE: &str = "busybox:1.36";
+pub const IMAGE: &str = "busybox:latest";
 
 /// `SEEDPOD_PODCTL`.
 fn podctl_path() -> PathBuf {
