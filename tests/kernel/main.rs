@@ -28,6 +28,7 @@ mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod pods;
 mod seccomp;
 mod terminal;
 
@@ -44,6 +45,16 @@ const TOPICS: &[&[Test]] = &[
     exec::TESTS,
     terminal::TESTS,
     failure::TESTS,
+    pods::lifecycle::TESTS,
+    pods::sharing::TESTS,
+    pods::volumes::TESTS,
+    pods::process::TESTS,
+    pods::security::TESTS,
+    pods::limits::TESTS,
+    pods::apply::TESTS,
+    pods::delete::TESTS,
+    pods::io::TESTS,
+    pods::commands::TESTS,
     child::TESTS,
     faults::TESTS,
     kills::TESTS,
