@@ -35,7 +35,7 @@ fn first_pod_of_the_examples_works_and_leaves_nothing() {
     let log = pods.logs("first-pod", "reader");
     assert_eq!(
         log,
-        "prepared by the init container\nhello from first-pod\nhostname=first-pod uid=0 pid=1"
+        "prepared by the init container\nhello from first-pod\nhostname=first-pod uid=0"
     );
     assert_eq!(pods.word("first-pod"), "Running");
     let table = pods.podctl(&["get", "pods"]).ok();
