@@ -95,9 +95,11 @@ impl Hierarchy {
             made.cgroup.write(&it.file, &it.value)?;
         }
         if let Some(owner) = plan.owner {
+            crate::fault::parent_step("give the cgroup away")?;
             made.cgroup.delegate(owner)?;
         }
         if !plan.devices.is_empty() {
+            crate::fault::parent_step("attach the device program")?;
             made.cgroup.attach_devices(&plan.devices, warnings)?;
         }
         Ok(made)

@@ -27,6 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use crate::fault::Injected;
 use crate::plan::op::{Op, Slot, Strings};
 use crate::spec::namespaces::Kind as NamespaceKind;
 use crate::sys;
@@ -80,8 +81,10 @@ pub struct Child<'plan> {
     pub page: &'plan SharedPage,
     /// To the parent; later to the starter.
     pub socket: Option<OwnedFd>,
-    /// The step that fails with EIO, for tests of failure.
-    pub fail_at: Option<usize>,
+    /// Ranges of descriptors that are the parent's alone, closed before anything else.
+    pub foreign: &'plan [(u32, u32)],
+    /// The step that fails or sleeps, for tests of failure.
+    pub injected: Option<Injected>,
     work: Work,
 }
 
@@ -117,13 +120,21 @@ impl<'plan> Child<'plan> {
             slots,
             page,
             socket: Some(socket),
-            fail_at: None,
+            foreign: &[],
+            injected: None,
             work: Work::default(),
         }
     }
 
     /// The entry of the cloned process: does all operations, reports the first that fails.
     pub fn run(&mut self) -> Infallible {
+        if self.work.next == 0 {
+            // A copy of the parent's end of the pair would hide the parent's death, and a copy of a
+            // lock would hold it.
+            for (first, last) in self.foreign {
+                let _ = sys::open::close_between(*first, *last);
+            }
+        }
         // Modes in the plan are exact.
         sys::process::umask(0);
         let ops = self.ops;
@@ -131,10 +142,10 @@ impl<'plan> Child<'plan> {
             let step = u32::try_from(index).unwrap_or(u32::MAX);
             self.page.set_step(step);
             self.work.next = index.saturating_add(1);
-            let result = if self.fail_at == Some(index) {
-                Err(Fault::from(Errno::EIO))
-            } else {
-                self.execute(op)
+            let result = match self.injected {
+                Some(Injected::Fail(at)) if at == index => Err(Fault::from(Errno::EIO)),
+                Some(Injected::Sleep(at)) if at == index => sys::process::sleep_for_ever(),
+                _ => self.execute(op),
             };
             if let Err(fault) = result {
                 self.report(Kind::Failed, step, fault);
@@ -326,10 +337,11 @@ impl<'plan> Child<'plan> {
 
     fn await_go(&mut self) -> Result<()> {
         let socket = self.socket.as_ref().ok_or(Errno::EBADF)?;
-        match Record::receive(socket.as_fd())? {
-            Some((Record { kind: Kind::Go, .. }, _)) => hide(),
+        match Record::receive(socket.as_fd()) {
+            Ok(Some((Record { kind: Kind::Go, .. }, _))) => hide(),
             // The parent is gone, or gave up: so does the child, and nobody is there to be told.
-            _ => sys::process::exit_now(1),
+            Ok(_) | Err(Errno::ECONNRESET) => sys::process::exit_now(1),
+            Err(errno) => Err(errno.into()),
         }
     }
 

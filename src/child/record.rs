@@ -134,14 +134,11 @@ impl Record {
     /// Receives one; `None` at the end of the stream.
     ///
     /// # Errors
-    /// As recvmsg(2); EBADMSG when it is no record.
+    /// As recvmsg(2): ECONNRESET when the other side ended with something of ours unread, or never
+    /// took the connection; EBADMSG when it is no record.
     pub fn receive(socket: BorrowedFd<'_>) -> sys::Result<Option<(Self, Option<OwnedFd>)>> {
         let mut bytes = [0_u8; SIZE];
-        let (length, fd) = match sys::socket::receive(socket, &mut bytes) {
-            // The other side ended with something of ours unread.
-            Err(Errno::ECONNRESET) => return Ok(None),
-            other => other?,
-        };
+        let (length, fd) = sys::socket::receive(socket, &mut bytes)?;
         if length == 0 {
             return Ok(None);
         }

@@ -137,6 +137,12 @@ pub fn wait(launched: &Launched, signals: &Signals) -> Result<i32> {
     Ok(code)
 }
 
+/// Kills a launched process and waits for its end.
+pub fn stop(launched: &Launched) {
+    let _ = sys::process::pidfd_signal(launched.pidfd.as_fd(), libc::SIGKILL);
+    let _ = sys::process::wait_pidfd(launched.pidfd.as_fd(), true);
+}
+
 fn forward(signal: i32, launched: &Launched, link: Option<&Link<'_>>) {
     match (signal, link) {
         // Of our own children; the pidfd tells of the one that matters.

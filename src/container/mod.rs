@@ -176,6 +176,7 @@ fn make(
     crate::fault::parent_step("write state")?;
     entry.write(CONFIG, &request.config)?;
     entry.write_state(state)?;
+    crate::fault::parent_step("make the start socket")?;
     let mut given = request.given;
     given.push(("start socket", listen(entry)?));
     let on_clone = |child: &sys::clone::Child| {
@@ -185,7 +186,9 @@ fn make(
     };
     let launched = launch::launch(plan, given, None, warnings, on_clone)?;
     state.ready = true;
-    if let Err(error) = entry.write_state(state) {
+    let written = crate::fault::parent_step("write state");
+    let written = written.map_err(anyhow::Error::from);
+    if let Err(error) = written.and_then(|()| entry.write_state(state)) {
         let _ = Cgroup::at(&state.cgroup).remove();
         let _ = sys::process::wait_pidfd(launched.pidfd.as_fd(), true);
         return Err(error);
@@ -216,13 +219,16 @@ pub fn start(store: &Store, id: &str, warnings: &mut Vec<String>) -> Result<()> 
         "cannot start container {id}: it is {}, not created",
         view.status.word()
     );
-    let directory = fs::File::open(view.entry.directory())
-        .or_failure(|| format!("open {}", view.entry.directory().display()))?;
-    let path = format!("/proc/self/fd/{}/{START_SOCKET}", directory.as_raw_fd());
-    let connection = UnixStream::connect(path)
-        .or_failure(|| format!("connect to {}", view.entry.path(START_SOCKET).display()))?;
-    // Started from here on, whatever becomes of it.
+    let path = view.entry.path(START_SOCKET);
+    let socket = spec::text::c_path("state directory", &path)?;
+    let socket = sys::open::openat2(sys::At::Cwd, &socket, libc::O_PATH, 0, 0)
+        .or_failure(|| format!("open {}", path.display()))?;
+    crate::fault::parent_step("start")?;
+    // Started from here on, whatever becomes of it: the name goes first, so that nothing that runs
+    // can be taken for something that waits.
     remove_socket(&view.entry)?;
+    let connection = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))
+        .or_failure(|| format!("connect to {}", path.display()))?;
     warnings.extend(launch::start(|| view.plan(), &connection.into())?);
     Ok(())
 }
@@ -410,11 +416,15 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
         other => other?,
     };
     let view = View::new(store.entry(id)?)?;
-    ensure!(
-        force || matches!(view.status, Status::Stopped | Status::Created),
-        "cannot delete container {id} that is not stopped: it is {}",
-        view.status.word()
-    );
+    let check = |status: Status| {
+        ensure!(
+            force || matches!(status, Status::Stopped | Status::Created),
+            "cannot delete container {id} that is not stopped: it is {}",
+            status.word()
+        );
+        Ok(())
+    };
+    check(view.status)?;
     if view.status == Status::Creating
         && let Some(pidfd) = &view.pidfd
     {
@@ -426,13 +436,20 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
         Err(_) if force && !entry.directory().exists() => return Ok(()),
         other => other?,
     }
+    // Once more: who held the lock may have made or started the container meanwhile.
+    let view = View::new(store.entry(id)?)?;
+    if view.pidfd.is_some() {
+        check(view.status)?;
+    }
     if let Some(pidfd) = &view.pidfd {
         let _ = sys::process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
         wait_end(&view, pidfd)?;
     }
     if let Some(cgroup) = view.cgroup() {
+        crate::fault::parent_step("remove the cgroup")?;
         cgroup.remove()?;
     }
+    crate::fault::parent_step("remove state")?;
     entry.remove()
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -94,6 +94,7 @@ impl Store {
             id: id.to_owned(),
             lock: None,
         };
+        // When this fails the directory stays: `delete` has taken it over meanwhile.
         entry.lock()?;
         Ok(entry)
     }
@@ -171,12 +172,13 @@ impl Entry {
     pub fn lock(&mut self) -> Result<()> {
         let file = self.lock_file()?;
         let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
-        self.lock = Some(lock.or_failure(|| format!("lock container {}", self.id))?);
-        ensure!(
-            self.directory.is_dir(),
-            "container {} does not exist any more",
-            self.id
-        );
+        let lock = lock.or_failure(|| format!("lock container {}", self.id))?;
+        // The directory may have been removed while this waited, and even made again: then the lock
+        // that counts is another file.
+        let ours = lock.metadata().map(|data| data.ino()).ok();
+        let now = fs::metadata(self.path("lock")).map(|data| data.ino()).ok();
+        self.lock = Some(lock);
+        ensure!(ours == now, "container {} does not exist any more", self.id);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ mod open;
 mod words;
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -54,14 +54,17 @@ pub fn launch(
         None => None,
     };
     let cgroup = made.as_ref().map(|made| &made.cgroup).or(join);
+    crate::fault::parent_step("open the cgroup")?;
     let directory = cgroup.map(Cgroup::open).transpose()?;
     let mut slots = open::all(plan, given, cgroup)?;
+    crate::fault::parent_step("map a shared page")?;
     let page = SharedPage::new().or_failure(|| "map a shared page")?;
     let (ours, theirs) = sys::socket::seqpacket_pair().or_failure(|| "make a socket pair")?;
-    let fail_at = crate::fault::child_step();
     let mut strings = plan.strings.clone();
+    let foreign = foreign(plan, &slots, &theirs);
     let mut child = Child::new(&plan.ops, &mut strings, &mut slots, &page, theirs);
-    child.fail_at = fail_at;
+    child.foreign = &foreign;
+    child.injected = crate::fault::child_step();
     let cloned = {
         let _around = around(&child, plan.join_pid, plan.new_time.as_deref())?;
         crate::fault::parent_step("clone")?;
@@ -83,6 +86,34 @@ pub fn launch(
     let result = parent.bring_up(guard, warnings, on_clone);
     slots.clear();
     result
+}
+
+/// Ranges of descriptors that the child has no use for: all but the standard streams, those that stay
+/// open for the program, the slots and its end of the pair.
+fn foreign(plan: &Plan, slots: &[Option<OwnedFd>], theirs: &OwnedFd) -> Vec<(u32, u32)> {
+    use crate::plan::op::Op;
+    let preserved = plan.ops.iter().find_map(|op| match op {
+        Op::CloseOnExec { first } => Some(*first),
+        _ => None,
+    });
+    let kept = slots.iter().flatten().chain([theirs]);
+    let kept = kept.filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok());
+    between(preserved.unwrap_or(3), kept.collect())
+}
+
+/// The ranges from `first` on without the numbers of `kept`.
+fn between(first: u32, mut kept: Vec<u32>) -> Vec<(u32, u32)> {
+    kept.sort_unstable();
+    let mut ranges = Vec::new();
+    let mut next = first;
+    for number in kept.into_iter().filter(|number| *number >= first) {
+        if number > next {
+            ranges.push((next, number - 1));
+        }
+        next = number + 1;
+    }
+    ranges.push((next, u32::MAX));
+    ranges
 }
 
 /// Kills and reaps the child, and then removes its cgroup, unless all went well.
@@ -128,6 +159,7 @@ fn around(
             .into())
     };
     if let Some(slot) = join_pid {
+        crate::fault::parent_step("join the pid namespace for children")?;
         let flag = Namespace::Pid.flag();
         around.back.push((own(Namespace::Pid)?, flag));
         let fd = child
@@ -141,6 +173,7 @@ fn around(
         let flag = Namespace::Time.flag();
         around.back.push((own(Namespace::Time)?, flag));
         sys::ns::unshare(flag).or_failure(|| "make a time namespace for children")?;
+        crate::fault::parent_step("write time offsets")?;
         let lines: Vec<_> = offsets
             .iter()
             .map(|it| format!("{} {} {}\n", it.clock, it.seconds, it.nanoseconds))
@@ -170,12 +203,14 @@ impl Parent<'_> {
             self.replace_stage(&mut guard)?;
         }
         let child = guard.child.as_ref().context("no child")?;
+        crate::fault::parent_step("record the process")?;
         on_clone(child)?;
         grant(&self.ops.grant, child.pid)?;
         crate::fault::parent_step("go")?;
         // A child that is dead already is explained below, by the end of the stream.
         let _ = Record::new(Kind::Go).send(self.socket.as_fd(), None);
         let console = self.listen(child, warnings)?;
+        crate::fault::parent_step("ready")?;
         let child = guard.child.take().context("no child")?;
         if let Some(made) = guard.made.take() {
             made.keep();
@@ -190,14 +225,27 @@ impl Parent<'_> {
     /// The stage has made the child as its sibling: from here on the child is our child.
     fn replace_stage(&self, guard: &mut Guard) -> Result<()> {
         let stage = guard.child.as_ref().context("no stage")?;
-        match Record::receive(self.socket.as_fd()).or_failure(|| "hear from the stage")? {
+        match hear(&self.socket).or_failure(|| "hear from the stage")? {
             Some((record, _)) if record.kind == Kind::Cloned => {}
             Some((record, _)) => bail!(words::failed(self.ops, &record)),
             None => bail!(self.died(stage)),
         }
         // It is our child and not yet reaped, so its pid cannot have become another's.
         let pid = self.page.pid();
-        let pidfd = sys::process::pidfd_open(pid).or_failure(|| "open a pidfd of the child")?;
+        let opened = crate::fault::parent_step("open a pidfd of the child").and_then(|()| {
+            sys::process::pidfd_open(pid).or_failure(|| "open a pidfd of the child")
+        });
+        let pidfd = match opened {
+            Ok(pidfd) => pidfd,
+            Err(failure) => {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+                let _ = sys::process::wait_pid(pid);
+                return Err(failure.into());
+            }
+        };
         let stage = guard.child.replace(sys::clone::Child { pid, pidfd });
         if let Some(stage) = stage {
             sys::process::wait_pidfd(stage.pidfd.as_fd(), true)
@@ -213,7 +261,7 @@ impl Parent<'_> {
     ) -> Result<Option<OwnedFd>> {
         let mut console = None;
         loop {
-            match Record::receive(self.socket.as_fd()).or_failure(|| "hear from the child")? {
+            match hear(&self.socket).or_failure(|| "hear from the child")? {
                 Some((record, fd)) => match record.kind {
                     Kind::Console => console = fd,
                     Kind::Warning => warnings.push(words::failed(self.ops, &record).to_string()),
@@ -249,6 +297,18 @@ impl Parent<'_> {
             .map(ToString::to_string)
             .unwrap_or_default();
         anyhow::anyhow!("the container's first process {how} at the step: {at}")
+    }
+}
+
+/// The next record; `None` when the other side has ended, with `Go` read or unread.
+fn hear(socket: &OwnedFd) -> sys::Result<Option<(Record, Option<OwnedFd>)>> {
+    match Record::receive(socket.as_fd()) {
+        // `Go` was not read. What the other side said before its end is still there.
+        Err(Errno::ECONNRESET) => match Record::receive(socket.as_fd()) {
+            Err(Errno::ECONNRESET) => Ok(None),
+            other => other,
+        },
+        other => other,
     }
 }
 
@@ -295,12 +355,31 @@ fn grant(grant: &Grant, pid: i32) -> Result<()> {
 pub fn start(plan: impl Fn() -> Result<Plan>, connection: &OwnedFd) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     loop {
-        match Record::receive(connection.as_fd()).or_failure(|| "hear from the container")? {
+        let heard = Record::receive(connection.as_fd());
+        if heard
+            .as_ref()
+            .is_err_and(|errno| *errno == Errno::ECONNRESET)
+        {
+            bail!("the container's first process ended before it was started");
+        }
+        match heard.or_failure(|| "hear from the container")? {
             None => return Ok(warnings),
             Some((record, _)) if record.kind == Kind::Warning => {
                 warnings.push(words::failed(&plan()?, &record).to_string());
             }
             Some((record, _)) => bail!(words::failed(&plan()?, &record)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_between_what_is_kept_is_closed() {
+        assert_eq!(between(3, vec![]), [(3, u32::MAX)]);
+        assert_eq!(between(3, vec![3, 4, 7]), [(5, 6), (8, u32::MAX)]);
+        assert_eq!(between(5, vec![9, 1, 6]), [(5, 5), (7, 8), (10, u32::MAX)]);
     }
 }

@@ -10,9 +10,11 @@ pub use crate::sys::mount::attr::{NODEV, NOEXEC, NOSUID};
 
 use std::convert::Infallible;
 use std::ffi::CStr;
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -142,6 +144,12 @@ pub fn idmap_namespace(maps: &IdMaps) -> Result<OwnedFd, Failure> {
         socket: OwnedFd,
     }
     fn hold(holder: &mut Holder) -> Infallible {
+        // Nothing of the parent's: a copy of its end would hide its death, a copy of a lock hold it.
+        let kept = holder.socket.as_raw_fd().cast_unsigned();
+        if kept > 0 {
+            let _ = sys::open::close_between(0, kept.saturating_sub(1));
+        }
+        let _ = sys::open::close_between(kept.saturating_add(1), u32::MAX);
         let mut byte = [0_u8; 1];
         let _ = sys::open::read(holder.socket.as_fd(), &mut byte);
         sys::process::exit_now(0)
@@ -150,7 +158,8 @@ pub fn idmap_namespace(maps: &IdMaps) -> Result<OwnedFd, Failure> {
     let mut holder = Holder { socket: theirs };
     let child = sys::clone::clone_child(Kind::User.flag(), None, &mut holder, hold)
         .or_failure(|| "make a user namespace for id-mapped mounts")?;
-    let made = write_map(child.pid, "uid_map", &maps.uids)
+    let made = crate::fault::parent_step("id maps of a mount")
+        .and_then(|()| write_map(child.pid, "uid_map", &maps.uids))
         .and_then(|()| write_map(child.pid, "gid_map", &maps.gids))
         .and_then(|()| {
             let path = format!("/proc/{}/ns/user", child.pid);
@@ -185,11 +194,55 @@ pub fn private_namespace() -> Result<(), Failure> {
     sys::mount::propagate_root(libc::MS_SLAVE).or_failure(|| "make the mounts slaves of the host's")
 }
 
-/// Mounts a new tmpfs on a directory.
+/// Unmounts everything that is mounted on or below these directories, in our mount namespace.
+///
+/// # Errors
+/// When /proc/self/mountinfo cannot be read; as umount2(2).
+pub fn unmount_below(directories: &[&Path]) -> Result<(), Failure> {
+    let table = fs::read("/proc/self/mountinfo").or_failure(|| "read /proc/self/mountinfo")?;
+    let points: Vec<PathBuf> = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .map(mount_point)
+        .filter(|point| directories.iter().any(|it| point.starts_with(it)))
+        .collect();
+    // The last mounted is on top.
+    for point in points.iter().rev() {
+        let target = path(point)?;
+        sys::mount::unmount(&target, libc::MNT_DETACH)
+            .or_failure(|| format!("unmount {}", point.display()))?;
+    }
+    Ok(())
+}
+
+/// White space and backslashes are octal numbers there (proc_pid_mountinfo(5)).
+fn mount_point(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, more)) = rest.split_first() {
+        let digits = more.get(..3).filter(|_| *first == b'\\');
+        let number =
+            digits.and_then(|it| u8::from_str_radix(std::str::from_utf8(it).ok()?, 8).ok());
+        match number {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &more[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Mounts a new tmpfs on a directory. `name` is what the mount table calls it.
 ///
 /// # Errors
 /// As fsopen(2), fsconfig(2), fsmount(2) and move_mount(2).
 pub fn tmpfs(
+    name: &CStr,
     directory: &Path,
     settings: &[(&CStr, &CStr)],
     attributes: u64,
@@ -197,7 +250,7 @@ pub fn tmpfs(
     let what = || format!("mount tmpfs at {}", directory.display());
     let target = path(directory)?;
     let fs = sys::mount::fsopen(c"tmpfs").or_failure(what)?;
-    for (key, value) in settings {
+    for (key, value) in [(c"source", name)].iter().chain(settings) {
         sys::mount::fsconfig(fs.as_fd(), Setting::Text(key, value)).or_failure(what)?;
     }
     sys::mount::fscreate(fs.as_fd()).or_failure(what)?;
@@ -207,4 +260,14 @@ pub fn tmpfs(
 
 fn path(path: &Path) -> Result<std::ffi::CString, Failure> {
     c_path("path", path).map_err(|_| Failure::new(path.display().to_string(), Errno::EINVAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_white_space_are_read() {
+        assert_eq!(mount_point(b"/a\\040b\\134c\\9"), Path::new("/a b\\c\\9"));
+    }
 }

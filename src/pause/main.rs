@@ -14,6 +14,7 @@ mod number {
     pub const RT_SIGPROCMASK: usize = 14;
     pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const WAIT4: usize = 61;
+    pub const PRCTL: usize = 157;
     pub const EXIT_GROUP: usize = 231;
 }
 
@@ -22,6 +23,7 @@ mod number {
     pub const RT_SIGPROCMASK: usize = 135;
     pub const RT_SIGTIMEDWAIT: usize = 137;
     pub const WAIT4: usize = 260;
+    pub const PRCTL: usize = 167;
     pub const EXIT_GROUP: usize = 94;
 }
 
@@ -34,7 +36,7 @@ global_asm!(".globl _start", "_start:", "bl {pause}", pause = sym pause);
 #[cfg(target_arch = "x86_64")]
 fn syscall(number: usize, args: [usize; 4]) -> isize {
     let result: isize;
-    // SAFETY: the four calls that are made below get pointers to live data of the right size or
+    // SAFETY: the five calls that are made below get pointers to live data of the right size or
     // null, and do not touch other memory; the instruction clobbers rcx and r11 only.
     unsafe {
         asm!(
@@ -77,7 +79,12 @@ const BLOCK: usize = 0;
 const NO_HANG: usize = 1;
 const ANY_CHILD: usize = usize::MAX;
 
+const SET_NAME: usize = 15;
+
 extern "C" fn pause() -> ! {
+    // What `ps` shows: executed from a memfd, the name would be the kernel's for that.
+    let name = c"pause".as_ptr() as usize;
+    syscall(number::PRCTL, [SET_NAME, name, 0, 0]);
     // Blocked and waited for: no handler, no race. The rest keep their default actions, which PID 1
     // of a pid namespace never sees.
     let set: u64 = 1 << (SIGINT - 1) | 1 << (SIGTERM - 1) | 1 << (SIGCHLD - 1);

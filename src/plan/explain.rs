@@ -19,6 +19,9 @@ pub fn explain(plan: &Plan) -> String {
         for write in &cgroup.writes {
             parent.line(&format!("write {} to {}", write.value, write.file));
         }
+        if let Some(owner) = cgroup.owner {
+            parent.line(&format!("give the cgroup to uid {owner}"));
+        }
         parent.line(&format!(
             "attach device program, {} instructions",
             cgroup.devices.len()

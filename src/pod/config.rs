@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::expand::{self, Facts};
@@ -45,6 +45,8 @@ pub struct Instance<'a> {
     pub image: &'a ImageConfig,
     /// Pod and container settings together.
     pub security: &'a Effective,
+    /// The capabilities that there are to give, without `CAP_`.
+    pub available: &'a BTreeSet<String>,
     /// Its user, found in the image.
     pub user: &'a User,
     /// The mounted root file system.
@@ -81,7 +83,7 @@ pub struct Bind {
 }
 
 /// The sandbox: the namespaces that all containers share, and the process that holds them.
-pub fn sandbox(setting: &Setting<'_>, id: &str) -> Value {
+pub fn sandbox(setting: &Setting<'_>, id: &str, oom_score_adj: i32) -> Value {
     let spec = &setting.pod.spec;
     let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
     if !spec.host_pid {
@@ -119,6 +121,7 @@ pub fn sandbox(setting: &Setting<'_>, id: &str) -> Value {
             "env": ["HOME=/"],
             "user": {"uid": 65535, "gid": 65535},
             "noNewPrivileges": true,
+            "oomScoreAdj": oom_score_adj,
         },
         "linux": linux,
         "annotations": annotations(setting, "sandbox", None),
@@ -177,7 +180,11 @@ pub fn container(setting: &Setting<'_>, it: &Instance<'_>) -> Result<Value> {
         "noNewPrivileges": it.security.no_new_privileges,
         "oomScoreAdj": it.oom_score_adj,
     });
-    let capabilities = capabilities(&it.security.capabilities, it.security.privileged)?;
+    let capabilities = capabilities(
+        &it.security.capabilities,
+        it.security.privileged,
+        it.available,
+    )?;
     process["capabilities"] = json!({
         "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
     });
@@ -219,31 +226,36 @@ const DEFAULT_CAPABILITIES: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// `ALL` comes first, then single ones: `drop: [ALL], add: [CHOWN]` is CHOWN alone.
-fn capabilities(changes: &Capabilities, privileged: bool) -> Result<Vec<String>> {
-    let all = || {
-        crate::spec::process::capability_names()
-            .into_iter()
-            .collect::<BTreeSet<String>>()
-    };
+/// `ALL` comes first, then single ones: `drop: [ALL], add: [CHOWN]` is CHOWN alone. ALL are those that
+/// there are to give; one that is asked for by name must be among them.
+fn capabilities(
+    changes: &Capabilities,
+    privileged: bool,
+    available: &BTreeSet<String>,
+) -> Result<Vec<String>> {
     let plain = |name: &str| name.strip_prefix("CAP_").unwrap_or(name).to_owned();
+    let known = crate::spec::process::capability_names();
     let mut set: BTreeSet<String> = DEFAULT_CAPABILITIES
         .iter()
         .map(|name| (*name).to_owned())
         .collect();
     if privileged || changes.add.iter().any(|name| name == "ALL") {
-        set = all();
+        set.clone_from(available);
     }
     if changes.drop.iter().any(|name| name == "ALL") {
         set.clear();
     }
     for name in changes.add.iter().filter(|name| *name != "ALL") {
-        all()
-            .contains(&plain(name))
-            .then(|| set.insert(plain(name)))
-            .with_context(|| {
-                format!("securityContext.capabilities.add: unknown capability {name}")
-            })?;
+        let name = plain(name);
+        ensure!(
+            known.contains(&name),
+            "securityContext.capabilities.add: unknown capability {name}"
+        );
+        ensure!(
+            available.contains(&name),
+            "securityContext.capabilities.add: {name}: podctl does not have it itself"
+        );
+        set.insert(name);
     }
     for name in &changes.drop {
         set.remove(&plain(name));
@@ -408,6 +420,9 @@ mod tests {
                 drop: list(drop),
             },
             false,
+            &crate::spec::process::capability_names()
+                .into_iter()
+                .collect(),
         )
     }
 

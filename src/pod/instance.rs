@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::config::{self, Bind, Instance, Setting};
 use super::logs::{Stream, Writer};
@@ -23,6 +24,9 @@ use crate::files::{self, Lasts};
 use crate::image;
 use crate::launch::{Given, Launched};
 use crate::mount::overlay::{self, Overlay};
+
+/// Milliseconds that a killed process has to end.
+const END_WAIT: u16 = 10_000;
 
 /// A container that runs.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub fn start(shared: &Shared<'_>, it: &Container, record: &mut ContainerRecord) 
     record.container_id = Some(id.clone());
     let (image, in_use) = shared.images.acquire(&it.image)?;
     record.image_id = Some(image.id.to_string());
+    // Everything that can fail comes before the program runs.
+    let log = Writer::open(&log_path(shared.entry, &it.name, record.restart_count))?;
     let rootfs = shared.entry.running("rootfs").join(&it.name);
     let writable = shared.entry.kept("containers").join(&it.name);
     overlay::mount(&Overlay {
@@ -74,7 +80,12 @@ pub fn start(shared: &Shared<'_>, it: &Container, record: &mut ContainerRecord) 
         maps: shared.setting.maps,
     })?;
     let started = run(shared, it, &image, &id, &rootfs);
-    let (launched, streams, stdin) = match started {
+    let Parts {
+        launched,
+        streams,
+        stdin,
+        cgroup,
+    } = match started {
         Ok(parts) => parts,
         Err(error) => {
             let _ = container::delete(&shared.entry.containers(), &id, true);
@@ -83,16 +94,15 @@ pub fn start(shared: &Shared<'_>, it: &Container, record: &mut ContainerRecord) 
         }
     };
     record.started_at = Some(Timestamp::from(SystemTime::now()));
-    let path = log_path(shared.entry, &it.name, record.restart_count);
     let stop_signal = image.config.stop_signal.as_deref().and_then(signal_number);
     Ok(Running {
         name: it.name.clone(),
-        cgroup: View::of(&shared.entry.containers(), &id)?.cgroup(),
         id,
         launched,
         stop_signal: stop_signal.unwrap_or(libc::SIGTERM),
         streams,
-        log: Writer::open(&path)?,
+        log,
+        cgroup,
         rootfs,
         _stdin: stdin,
         _image: in_use,
@@ -118,7 +128,12 @@ fn signal_number(text: &str) -> Option<i32> {
     text.parse().ok().or_else(named)
 }
 
-type Parts = (Launched, Vec<(Stream, OwnedFd)>, Option<OwnedFd>);
+struct Parts {
+    launched: Launched,
+    streams: Vec<(Stream, OwnedFd)>,
+    stdin: Option<OwnedFd>,
+    cgroup: Option<Cgroup>,
+}
 
 fn run(
     shared: &Shared<'_>,
@@ -130,7 +145,7 @@ fn run(
     let spec = &shared.setting.pod.spec;
     let security = security::effective(shared.setting.pod, it);
     if let Some(reason) = security.refuses_root(&image.config.user) {
-        anyhow::bail!("{reason}");
+        bail!("{reason}");
     }
     let memory = shared.setting.facts.allocatable_memory;
     let wanted = resources::oom_score_adj(spec, it, memory);
@@ -142,6 +157,7 @@ fn run(
             id,
             image: &image.config,
             security: &security,
+            available: &machine::capabilities(shared.setting.maps.is_some())?,
             user: &user::find(rootfs, &image.config.user, &security)?,
             rootfs: rootfs
                 .to_str()
@@ -154,12 +170,19 @@ fn run(
     )?;
     let (given, streams, stdin) = streams(it)?;
     let mut launched = create(shared.entry, id, &it.name, &config, given, it.tty)?;
-    container::start(&shared.entry.containers(), id, &mut Vec::new())?;
+    let containers = shared.entry.containers();
+    let cgroup = View::of(&containers, id)?.cgroup();
+    container::start(&containers, id, &mut Vec::new())?;
     let streams = match launched.console.take() {
         Some(console) => vec![(Stream::Stdout, console)],
         None => streams,
     };
-    Ok((launched, streams, stdin))
+    Ok(Parts {
+        launched,
+        streams,
+        stdin,
+        cgroup,
+    })
 }
 
 /// Creates a container of the pod from a configuration, whose copy goes into a bundle of its own.
@@ -282,8 +305,9 @@ impl Running {
         }
     }
 
-    /// After its end: the facts go into the record, then its remains go. The cgroup is looked at
-    /// before it is removed, for it knows whether memory ran out.
+    /// After its end: its log is completed, the facts go into the record, then its remains go. The
+    /// cgroup is looked at before it is removed, for it knows whether memory ran out; the log is
+    /// complete before anybody can read that the container has ended.
     ///
     /// # Errors
     /// When something of it cannot be removed.
@@ -298,14 +322,30 @@ impl Running {
             .as_ref()
             .and_then(|it| it.read_key("memory.events", "oom_kill"));
         record.oom_killed = killed.unwrap_or(0) > 0;
-        entry.write_record(record)?;
-        let deleted = container::delete(&entry.containers(), &self.id, true);
+        // In a shared pid namespace others of it may live.
+        self.kill();
         self.drain();
-        overlay::unmount(&self.rootfs)?;
-        deleted
+        let written = entry.write_record(record);
+        let deleted = container::delete(&entry.containers(), &self.id, true);
+        let unmounted = overlay::unmount(&self.rootfs);
+        written.and(deleted).and(unmounted)
     }
 
-    /// Everything that is still in the pipes; all writers are gone.
+    /// Kills it, waits for its end, and buries it.
+    ///
+    /// # Errors
+    /// When it does not end, or something of it cannot be removed.
+    pub fn end(self, entry: &Entry, record: &mut ContainerRecord) -> Result<()> {
+        self.kill();
+        let mut fds = [PollFd::new(self.launched.pidfd.as_fd(), PollFlags::POLLIN)];
+        let _ = nix::poll::poll(&mut fds, PollTimeout::from(END_WAIT));
+        match self.ended()? {
+            Some(exit) => self.bury(entry, exit, record),
+            None => bail!("container {} was killed and does not end", self.name),
+        }
+    }
+
+    /// Everything that is still in the pipes; all writers have ended, or were killed.
     fn drain(&mut self) {
         for (stream, fd) in self.streams.drain(..) {
             let mut bytes = Vec::new();

@@ -1,5 +1,6 @@
 //! Facts about this machine that a pod's containers are told or measured by.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -58,6 +59,26 @@ pub fn lowest_oom_score_adj() -> i32 {
     }
     let text = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+/// The capabilities that a container can be given, without `CAP_`. In a user namespace of its own
+/// there are all that the kernel knows; otherwise it gets no more than we have.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn capabilities(own_users: bool) -> Result<BTreeSet<String>> {
+    let names = crate::spec::process::capability_names();
+    if own_users {
+        return Ok(names.into_iter().collect());
+    }
+    let read = |set| caps::read(None, set).context("read our own capabilities");
+    let (bounding, permitted) = (
+        read(caps::CapSet::Bounding)?,
+        read(caps::CapSet::Permitted)?,
+    );
+    let ours = bounding.intersection(&permitted);
+    let plain = |it: &caps::Capability| it.to_string().trim_start_matches("CAP_").to_owned();
+    Ok(ours.map(plain).collect())
 }
 
 /// Bytes from the kernel's random number generator, as hexadecimal digits.

@@ -5,7 +5,8 @@
 //! defaults applied) -> [`supervisor`], which makes the sandbox and lets [`decide`] say what comes
 //! next -> [`instance`] (one container, by [`config`]) -> [`status::ContainerRecord`]s -> [`status`]
 //! (a pure function) -> [`mod@print`]. [`quantity`], [`resources`] and [`expand`] are the formulas in
-//! between; [`store`] is where everything is kept. [`apply`] and [`delete`] are what commands call.
+//! between; [`store`] is where everything is kept. [`apply`], [`look`](mod@look) and [`delete`] are what
+//! commands call.
 
 pub mod apply;
 pub mod config;
@@ -14,11 +15,13 @@ pub mod delete;
 pub mod expand;
 pub mod instance;
 pub mod logs;
+pub mod look;
 pub mod machine;
 pub mod manifest;
 pub mod print;
 pub mod quantity;
 pub mod resources;
+pub mod sandbox;
 pub mod spec;
 pub mod status;
 pub mod store;

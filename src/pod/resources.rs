@@ -1,7 +1,8 @@
 //! From requests and limits to control group values: QoS class, weight, quota, memory, OOM score.
 //!
 //! The figures are the kubelet's on cgroup version 2, with the weight formula that runc 1.3.2 and
-//! crun 1.23 brought (100m is 17, one core is 100). Nothing is written here.
+//! crun 1.23 brought (100m is 17, one core is 100), which is [`crate::spec::cgroup`]'s. Nothing is
+//! written here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pod::quantity::Quantity;
 use crate::pod::spec::{Container, PodSpec, ResourceName, Resources};
+use crate::spec::cgroup::weight;
 
 /// The period of `cpu.max`, in microseconds.
 const PERIOD_US: u64 = 100_000;
@@ -81,25 +83,6 @@ impl fmt::Display for CpuMax {
 /// Thousandths of a core as version 1 shares.
 pub fn shares(milli_cpu: u64) -> u64 {
     (milli_cpu.saturating_mul(1024) / 1000).clamp(SHARES.0, SHARES.1)
-}
-
-/// Version 1 shares as `cpu.weight`: 2 is 1, 1024 is 100, 262144 is 10000.
-pub fn weight(shares: u64) -> u64 {
-    let shares = shares.clamp(SHARES.0, SHARES.1);
-    // The ends are exact in the formula and not in floating point.
-    if shares == SHARES.0 {
-        return 1;
-    }
-    if shares == SHARES.1 {
-        return 10_000;
-    }
-    let bounded = u32::try_from(shares).unwrap_or(u32::MAX);
-    let log = f64::from(bounded).log2();
-    let exact = 10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
-    // At most 10000, so that the cast is exact.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let weight = exact.ceil() as u64;
-    weight.clamp(1, 10_000)
 }
 
 /// `cpu.max` for a limit in thousandths of a core; nothing is no limit.

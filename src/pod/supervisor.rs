@@ -8,28 +8,24 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::{Deserialize, Serialize};
 
-use super::config::{self, Setting};
+use super::config::Setting;
 use super::decide::{self, Next};
-use super::expand::Facts;
 use super::instance::{self, Running, Shared};
-use super::resources::{self, QosClass};
+use super::sandbox::{self, Sandbox, cgroup_path};
 use super::spec::StoredPod;
-use super::status::{self, ContainerRecord, Observation, PodStatus};
+use super::status::{self, ContainerRecord, Failure, Observation, Phase, PodStatus};
 use super::store::{Entry, Store};
 use super::time::Timestamp;
-use super::{machine, userns, volumes};
-use crate::cgroup::{Cgroup, Hierarchy};
+use super::{machine, userns};
+use crate::cgroup::Hierarchy;
+use crate::container;
 use crate::container::foreground::Signals;
 use crate::container::process::ProcessId;
-use crate::container::{self};
-use crate::launch::Launched;
 use crate::mount;
-use crate::plan::CgroupPlan;
-use crate::spec::namespaces::IdMaps;
 
 /// What a supervisor tells who started it: one JSON object a line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,20 +42,14 @@ pub enum Report {
 /// Runs a pod to its end. `reports` is closed as soon as the sandbox is there.
 ///
 /// # Errors
-/// When the sandbox cannot be made; it is reported, too.
+/// When the sandbox cannot be made, which is reported, too; when the pod had to be ended because
+/// something of it could not be done, which its status says, too.
 pub fn run(store: &Store, uid: &str, mut reports: impl Write) -> Result<()> {
     let signals = Signals::block()?;
     let entry = store.entry(uid);
-    let me = i32::try_from(std::process::id()).context("pid")?;
-    let made = entry.write_supervisor(&ProcessId::of(me)?).and_then(|()| {
-        let pod = entry
-            .pod()?
-            .with_context(|| format!("pod {uid} is not there"))?;
+    let made = begin(&entry).and_then(|pod| {
         let facts = machine::facts(uid, store.root())?;
         mount::private_namespace()?;
-        Ok((pod, facts))
-    });
-    let made = made.and_then(|(pod, facts)| {
         let maps = (!pod.pod.spec.host_users)
             .then(|| userns::assign(store, &entry))
             .transpose()?;
@@ -79,13 +69,15 @@ pub fn run(store: &Store, uid: &str, mut reports: impl Write) -> Result<()> {
         facts: &facts,
         controllers: &controllers,
     };
-    for warning in warnings(&setting) {
+    for warning in sandbox::warnings(&setting) {
         report(&mut reports, &Report::Warning(warning));
     }
-    let sandbox = match make_sandbox(&entry, &setting, &hierarchy, maps.as_ref()) {
+    let made = sandbox::make(&entry, &setting, &hierarchy, maps.as_ref());
+    let sandbox = match made {
         Ok(sandbox) => sandbox,
         Err(error) => {
-            remove_sandbox(&entry, &hierarchy, &cgroup);
+            // What cannot be removed now is found by whoever started us.
+            let _ = sandbox::remove(&entry, &hierarchy, &cgroup);
             return refuse(&mut reports, error);
         }
     };
@@ -95,17 +87,35 @@ pub fn run(store: &Store, uid: &str, mut reports: impl Write) -> Result<()> {
         setting: &setting,
         images: store.images(),
         sandbox,
-        records: entry.records()?,
+        sandbox_ended: false,
+        records: Vec::new(),
         running: Vec::new(),
-        status: entry.status()?,
+        status: None,
+        failure: None,
         stop: None,
     };
-    supervisor.observe()?;
+    if let Err(error) = supervisor.observe() {
+        let _ = sandbox::remove(&entry, &hierarchy, &cgroup);
+        return refuse(&mut reports, error);
+    }
     report(&mut reports, &Report::Ready);
     drop(reports);
     let lived = supervisor.live(&signals);
-    supervisor.end(&hierarchy)?;
-    lived
+    let ended = supervisor.end(lived.as_ref().err(), &hierarchy);
+    lived.and(ended)
+}
+
+/// Becomes the pod's supervisor, unless the pod is to go already.
+fn begin(entry: &Entry) -> Result<StoredPod> {
+    let lock = entry.lock()?;
+    let pod = entry.pod()?.filter(|pod| pod.deletion.is_none());
+    let (Some(pod), Some(_)) = (pod, lock) else {
+        bail!("it was deleted before it began");
+    };
+    ensure!(!entry.was_begun(), "it has a supervisor, or had one");
+    let me = i32::try_from(std::process::id()).context("pid")?;
+    entry.write_supervisor(&ProcessId::of(me)?)?;
+    Ok(pod)
 }
 
 fn report(reports: &mut impl Write, what: &Report) {
@@ -120,116 +130,18 @@ fn refuse(reports: &mut impl Write, error: anyhow::Error) -> Result<()> {
     Err(error)
 }
 
-/// `/kubepods[/QOS]/podUID`, as the kubelet lays it out, so that its tools find pods.
-pub fn cgroup_path(pod: &StoredPod) -> String {
-    let class = match resources::qos_class(&pod.pod.spec) {
-        QosClass::Guaranteed => "",
-        QosClass::Burstable => "/burstable",
-        QosClass::BestEffort => "/besteffort",
-    };
-    format!("/kubepods{class}/pod{}", pod.uid)
-}
-
-fn warnings(setting: &Setting<'_>) -> Vec<String> {
-    let spec = &setting.pod.spec;
-    let mut warnings = Vec::new();
-    let mut missing = Vec::new();
-    for container in spec.all_containers() {
-        let limits = resources::container_limits(spec, container);
-        let asked = !container.resources.is_empty();
-        let list = config::unified(&limits, setting.controllers).1;
-        if asked && !list.is_empty() {
-            missing.push(format!("{} ({})", container.name, list.join(", ")));
-        }
-    }
-    if !missing.is_empty() {
-        warnings.push(format!(
-            "this machine's cgroup tree lacks the controllers for these limits, they are not enforced: {}",
-            missing.join("; ")
-        ));
-    }
-    let lowest = machine::lowest_oom_score_adj();
-    let wanted = spec
-        .all_containers()
-        .map(|it| resources::oom_score_adj(spec, it, setting.facts.allocatable_memory))
-        .min();
-    if let Some(wanted) = wanted.filter(|wanted| *wanted < lowest) {
-        warnings.push(format!(
-            "oom_score_adj {wanted} needs CAP_SYS_RESOURCE, which podctl lacks; {lowest} is used"
-        ));
-    }
-    warnings
-}
-
-/// The sandbox: the pod's cgroup, its volumes, and the pause process that holds its namespaces.
-fn make_sandbox(
-    entry: &Entry,
-    setting: &Setting<'_>,
-    hierarchy: &Hierarchy,
-    maps: Option<&IdMaps>,
-) -> Result<Sandbox> {
-    let limits = resources::pod_limits(&setting.pod.spec);
-    let unified = config::unified(&limits, setting.controllers).0;
-    let writes = unified
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(file, value)| {
-            let value = value.as_str()?.to_owned();
-            Some(crate::spec::cgroup::Write {
-                file: file.clone(),
-                value,
-            })
-        });
-    let plan = CgroupPlan {
-        path: setting.cgroup.to_owned(),
-        writes: writes.collect(),
-        owner: None,
-        devices: Vec::new(),
-    };
-    let made = hierarchy.make(&plan, &mut Vec::new())?;
-    crate::fault::parent_step("make volumes")?;
-    volumes::make(entry, &setting.pod.spec, maps)?;
-    let id = machine::random_hex(32)?;
-    let config = config::sandbox(setting, &id);
-    let given = vec![
-        ("standard input", instance::null(false)?),
-        ("standard output", instance::null(true)?),
-        ("standard error", instance::null(true)?),
-        ("pause program", container::sandbox::pause_program()?),
-    ];
-    let launched = instance::create(entry, &id, "sandbox", &config, given, false)?;
-    container::start(&entry.containers(), &id, &mut Vec::new())?;
-    made.keep();
-    Ok(Sandbox { id, launched })
-}
-
-struct Sandbox {
-    id: String,
-    launched: Launched,
-}
-
-/// Idempotent: also for a sandbox that was made in part.
-fn remove_sandbox(entry: &Entry, hierarchy: &Hierarchy, path: &str) {
-    let containers = entry.containers();
-    for id in containers.ids().unwrap_or_default() {
-        let _ = container::delete(&containers, &id, true);
-    }
-    let directory = hierarchy.directory(path);
-    let _ = Cgroup::at(&directory).remove();
-    // The class of service, and kubepods.
-    crate::cgroup::remove_empty_parents(&directory, path.matches('/').count() - 1);
-}
-
 struct Supervisor<'a> {
     entry: &'a Entry,
     pod: &'a StoredPod,
     setting: &'a Setting<'a>,
     images: crate::image::Store,
     sandbox: Sandbox,
+    sandbox_ended: bool,
     records: Vec<ContainerRecord>,
     running: Vec<Running>,
     status: Option<PodStatus>,
+    /// Why the pod is ended, where it is not its containers' doing.
+    failure: Option<Failure>,
     /// When the containers are killed, once they were asked to stop.
     stop: Option<SystemTime>,
 }
@@ -237,17 +149,25 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     fn live(&mut self, signals: &Signals) -> Result<()> {
         loop {
+            self.heed(signals);
             match decide::next(&self.pod.pod.spec, &self.records, self.stop.is_some()) {
                 Next::Finish => return Ok(()),
-                Next::Start(names) => {
-                    for name in names {
-                        self.start(&name)?;
-                    }
-                    self.observe()?;
-                }
+                Next::Start(names) => self.start_all(&names, signals)?,
                 Next::Wait => self.wait(signals)?,
             }
         }
+    }
+
+    /// Starts containers, as long as nobody asks the pod to stop.
+    fn start_all(&mut self, names: &[String], signals: &Signals) -> Result<()> {
+        for name in names {
+            self.heed(signals);
+            if self.stop.is_some() {
+                break;
+            }
+            self.start(name)?;
+        }
+        self.observe()
     }
 
     fn start(&mut self, name: &str) -> Result<()> {
@@ -276,9 +196,9 @@ impl Supervisor<'_> {
                 record.start_error = Some(format!("{error:#}"));
             }
         }
-        self.entry.write_record(&record)?;
+        let written = self.entry.write_record(&record);
         self.records.push(record);
-        Ok(())
+        written
     }
 
     /// Waits for an end, output, a signal or the deadline, and deals with it.
@@ -288,29 +208,48 @@ impl Supervisor<'_> {
         for running in &mut self.running {
             running.copy_output(is_ready);
         }
-        while let Some(signal) = signals.read() {
-            if matches!(signal, libc::SIGTERM | libc::SIGINT) {
-                self.ask_to_stop()?;
-            }
-        }
+        self.heed(signals);
         if self
             .stop
             .is_some_and(|deadline| SystemTime::now() >= deadline)
         {
             self.running.iter().for_each(Running::kill);
         }
-        if container::try_wait(&self.sandbox.launched)?.is_some() {
+        if !self.sandbox_ended && container::try_wait(&self.sandbox.launched)?.is_some() {
+            self.sandbox_ended = true;
+            self.fail(
+                "SandboxLost",
+                "the pod's pause process was killed".to_owned(),
+            );
+            self.stop = Some(SystemTime::now());
             self.running.iter().for_each(Running::kill);
-            self.stop.get_or_insert(SystemTime::now());
         }
         self.bury()
     }
 
+    fn fail(&mut self, reason: &str, message: String) {
+        self.failure.get_or_insert(Failure {
+            phase: Phase::Failed,
+            reason: reason.to_owned(),
+            message,
+        });
+    }
+
+    /// Takes the signals that have come.
+    fn heed(&mut self, signals: &Signals) {
+        while let Some(signal) = signals.read() {
+            if matches!(signal, libc::SIGTERM | libc::SIGINT) {
+                self.ask_to_stop();
+            }
+        }
+    }
+
     fn poll(&self, signals: &Signals) -> Result<Vec<i32>> {
-        let mut fds = vec![
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.sandbox.launched.pidfd.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        if !self.sandbox_ended {
+            let pause = self.sandbox.launched.pidfd.as_fd();
+            fds.push(PollFd::new(pause, PollFlags::POLLIN));
+        }
         let containers = self.running.iter().flat_map(Running::descriptors);
         fds.extend(containers.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let timeout = self.stop.map_or(PollTimeout::NONE, |deadline| {
@@ -332,8 +271,8 @@ impl Supervisor<'_> {
     }
 
     /// The deadline is in the pod's file: whoever asked has written it there before the signal.
-    fn ask_to_stop(&mut self) -> Result<()> {
-        let pod = self.entry.pod()?;
+    fn ask_to_stop(&mut self) {
+        let pod = self.entry.pod().ok().flatten();
         let grace = self.pod.pod.spec.termination_grace_period_seconds;
         let deadline = match pod.as_ref().and_then(|pod| pod.deletion) {
             Some(deletion) => {
@@ -347,11 +286,11 @@ impl Supervisor<'_> {
             self.stop = Some(deadline);
             if first {
                 for running in &self.running {
+                    // One that has just ended needs no signal.
                     let _ = running.stop(self.entry);
                 }
             }
         }
-        Ok(())
     }
 
     fn bury(&mut self) -> Result<()> {
@@ -362,12 +301,7 @@ impl Supervisor<'_> {
                 continue;
             };
             let running = self.running.swap_remove(index);
-            let record = self
-                .records
-                .iter_mut()
-                .rev()
-                .find(|record| record.name == running.name);
-            let record = record.context("a container without a record")?;
+            let record = record_of(&mut self.records, &running.name)?;
             running.bury(self.entry, exit, record)?;
             self.observe()?;
         }
@@ -376,35 +310,51 @@ impl Supervisor<'_> {
 
     /// Writes the status that follows from the facts.
     fn observe(&mut self) -> Result<()> {
-        let status = observe(
-            self.pod,
-            &self.records,
-            true,
-            self.status.as_ref(),
-            self.setting.facts,
-        );
+        let status = self.seen(true);
         self.entry.write_status(&status)?;
         self.status = Some(status);
         Ok(())
     }
 
-    /// All containers have ended, or something went wrong: everything but the records goes.
-    fn end(mut self, hierarchy: &Hierarchy) -> Result<()> {
-        for running in self.running.drain(..) {
-            running.kill();
-        }
-        let _ = container::delete(&self.entry.containers(), &self.sandbox.id, true);
-        remove_sandbox(self.entry, hierarchy, self.setting.cgroup);
-        let status = observe(
+    fn seen(&self, ready: bool) -> PodStatus {
+        observe(
             self.pod,
             &self.records,
-            false,
+            ready,
+            self.failure.clone(),
             self.status.as_ref(),
-            self.setting.facts,
-        );
-        self.entry.write_status(&status)?;
-        crate::files::remove_tree(&self.entry.running("bundles"))
+            &self.setting.facts.host_ips,
+        )
     }
+
+    /// All containers have ended, or something went wrong: everything but the records goes. Whatever
+    /// fails, the rest is still done.
+    fn end(mut self, error: Option<&anyhow::Error>, hierarchy: &Hierarchy) -> Result<()> {
+        if let Some(error) = error {
+            self.fail("SupervisorError", format!("{error:#}"));
+        }
+        let mut result = Ok(());
+        for running in self.running.drain(..) {
+            let record = record_of(&mut self.records, &running.name);
+            let ended = record.and_then(|record| running.end(self.entry, record));
+            result = result.and(ended);
+        }
+        let removed = sandbox::remove(self.entry, hierarchy, self.setting.cgroup);
+        result = result.and(removed);
+        if let Err(error) = &result {
+            self.fail("SupervisorError", format!("{error:#}"));
+        }
+        result = result.and(self.entry.write_status(&self.seen(false)));
+        result.and(crate::files::remove_tree(&self.entry.running("bundles")))
+    }
+}
+
+fn record_of<'a>(
+    records: &'a mut [ContainerRecord],
+    name: &str,
+) -> Result<&'a mut ContainerRecord> {
+    let record = records.iter_mut().rev().find(|record| record.name == name);
+    record.with_context(|| format!("container {name} has no record"))
 }
 
 /// The status now.
@@ -412,18 +362,19 @@ pub fn observe(
     pod: &StoredPod,
     records: &[ContainerRecord],
     ready: bool,
+    failure: Option<Failure>,
     previous: Option<&PodStatus>,
-    facts: &Facts,
+    host_ips: &[String],
 ) -> PodStatus {
     status::observe(&Observation {
         pod,
         records,
         sandbox: status::Sandbox {
             ready,
-            host_ips: facts.host_ips.clone(),
-            pod_ips: facts.pod_ips.clone(),
+            host_ips: host_ips.to_vec(),
+            pod_ips: Vec::new(),
         },
-        failure: None,
+        failure,
         previous,
         now: Timestamp::from(SystemTime::now()),
     })

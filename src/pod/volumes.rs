@@ -1,19 +1,22 @@
 //! A pod's volumes, on the host's side: directories on disk, and tmpfs in the supervisor's own mount
 //! namespace, where nobody else sees them and from which they are gone when the pod is.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
 use super::config::Bind;
+use super::quantity::Quantity;
+use super::resources;
 use super::spec::{Container, Medium, PodSpec, VolumeSource};
 use super::store::Entry;
 use crate::error::OrFailure;
 use crate::files;
 use crate::mount;
 use crate::spec::namespaces::IdMaps;
-use crate::spec::text::c_string;
+use crate::spec::text::{c_path, c_string};
 
 /// /dev/shm of a pod, as Kubernetes' runtimes make it.
 const SHM_BYTES: u64 = 64 << 20;
@@ -31,19 +34,47 @@ pub fn make(entry: &Entry, spec: &PodSpec, maps: Option<&IdMaps>) -> Result<()> 
             // Any user of any container may write (kubernetes emptyDir).
             Medium::Disk => open_to_all(&directory)?,
             Medium::Memory => {
-                let mode = (c"mode", c"0777".to_owned());
-                let size = size_limit.map(|it| it.value().to_string());
+                let size = memory_size(spec, *size_limit).map(|it| it.to_string());
                 let size = size.map(|it| c_string("sizeLimit", &it)).transpose()?;
-                let mut settings = vec![(mode.0, mode.1.as_c_str())];
+                let mut settings = vec![(c"mode", c"0777")];
                 settings.extend(size.as_ref().map(|it| (c"size", it.as_c_str())));
-                mount::tmpfs(&directory, &settings, mount::NOSUID | mount::NODEV)?;
+                let name = c_string("volume", &volume.name)?;
+                mount::tmpfs(&name, &directory, &settings, mount::NOSUID | mount::NODEV)?;
             }
         }
     }
     if !spec.host_ipc {
         make_shm(entry, maps)?;
     }
+    match maps {
+        Some(maps) => try_idmaps(entry, spec, maps),
+        None => Ok(()),
+    }
+}
+
+/// What cannot be id-mapped here is an error of the pod, and not only of the containers that mount
+/// it.
+fn try_idmaps(entry: &Entry, spec: &PodSpec, maps: &IdMaps) -> Result<()> {
+    if spec.volumes.is_empty() {
+        return Ok(());
+    }
+    let userns = mount::idmap_namespace(maps)?;
+    for volume in &spec.volumes {
+        let VolumeSource::EmptyDir { medium, .. } = &volume.source;
+        let what = format!("volume {}", volume.name);
+        let path = c_path(&what, &place(entry, *medium, &volume.name))?;
+        let tree = mount::copy(&what, &path, false)?;
+        mount::idmap(&what, tree.as_fd(), userns.as_fd(), false)?;
+    }
     Ok(())
+}
+
+/// What is written to memory counts for the pod's own limit, which bounds it, too. Without either it
+/// is the kernel's default, half of the machine's memory.
+fn memory_size(spec: &PodSpec, size_limit: Option<Quantity>) -> Option<u64> {
+    let own = size_limit.map(Quantity::value);
+    let pod = resources::pod_limits(spec).memory_max;
+    own.into_iter().chain(pod).min()
 }
 
 fn open_to_all(directory: &PathBuf) -> Result<()> {
@@ -71,6 +102,7 @@ fn make_shm(entry: &Entry, maps: Option<&IdMaps>) -> Result<()> {
         (c"gid", owner.as_c_str()),
     ];
     Ok(mount::tmpfs(
+        c"shm",
         &directory,
         &settings,
         mount::NOSUID | mount::NODEV | mount::NOEXEC,

@@ -295,6 +295,14 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Sleeps until a signal ends the process.
+pub fn sleep_for_ever() -> ! {
+    loop {
+        // SAFETY: pause(2) has no preconditions and touches no memory.
+        unsafe { libc::pause() };
+    }
+}
+
 /// setsid(2).
 ///
 /// # Errors

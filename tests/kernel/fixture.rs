@@ -173,6 +173,15 @@ impl Bundle {
         Self::busybox().args(&["sleep", "1000"])
     }
 
+    /// The same bundle once more.
+    pub fn again(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            id: self.id.clone(),
+            config: self.config.clone(),
+        }
+    }
+
     /// The bundle's folder.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Bundle, seedpod};
 use crate::runner::Test;
-use crate::{tests, wait};
+use crate::{require, tests, wait};
 
 pub const TESTS: &[Test] = tests![
     true_runs_and_exits_0,
@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = tests![
     run_detached_leaves_only_the_container,
     pid_file_holds_the_pid_of_state,
     list_shows_every_container,
+    hooks_of_any_kind_are_refused_by_name_where_they_are_not_done,
     hooks_run_in_order_with_the_state_on_stdin,
     failing_create_runtime_hook_undoes_the_container,
     failing_poststop_hook_does_not_fail_delete,
@@ -283,8 +284,31 @@ fn hook(script: &str) -> Value {
     json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }])
 }
 
+/// A hook that is left out in silence is a container without its network, or without its limits.
+fn hooks_of_any_kind_are_refused_by_name_where_they_are_not_done() {
+    if require::hooks().is_ok() {
+        return;
+    }
+    let kinds = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ];
+    for kind in kinds {
+        let bundle = Bundle::sleeper().set(&format!("/hooks/{kind}"), hook("exit 0"));
+        let cgroup = bundle.cgroup();
+        let error = bundle.create_err();
+        assert!(error.contains("hooks: not supported"), "{kind}: {error}");
+        assert!(!cgroup.exists());
+    }
+}
+
 /// Debian's runc 1.1 says `created` in poststart, against the specification.
 fn hooks_run_in_order_with_the_state_on_stdin() {
+    require!(hooks);
     let mut bundle = Bundle::busybox();
     let log = bundle.dir().join("log");
     let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
@@ -313,6 +337,7 @@ fn hooks_run_in_order_with_the_state_on_stdin() {
 }
 
 fn failing_create_runtime_hook_undoes_the_container() {
+    require!(hooks);
     let bundle = Bundle::sleeper().set("/hooks/createRuntime", hook("echo reason >&2; exit 3"));
     let (id, cgroup) = (bundle.id.clone(), bundle.cgroup());
     let error = bundle.create_err();
@@ -323,6 +348,7 @@ fn failing_create_runtime_hook_undoes_the_container() {
 }
 
 fn failing_poststop_hook_does_not_fail_delete() {
+    require!(hooks);
     let container = Bundle::busybox()
         .set("/hooks/poststop", hook("exit 1"))
         .start();
@@ -332,6 +358,7 @@ fn failing_poststop_hook_does_not_fail_delete() {
 
 /// An image must not choose what a hook on the host loads (the class of CVE-2025-23266).
 fn hook_does_not_see_the_containers_environment() {
+    require!(hooks);
     let bundle = Bundle::busybox();
     let seen = bundle.dir().join("seen");
     let script = format!("/usr/bin/env >{}", seen.display());
@@ -346,6 +373,7 @@ fn hook_does_not_see_the_containers_environment() {
 }
 
 fn hook_that_takes_too_long_is_stopped() {
+    require!(hooks);
     let hooks = json!([{ "path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1 }]);
     let bundle = Bundle::busybox().set("/hooks/createRuntime", hooks);
     bundle.create_err();

@@ -19,12 +19,16 @@ mod runner;
 mod wait;
 
 mod cgroup;
+mod child;
 mod exec;
 mod failure;
+mod faults;
 mod identity;
+mod kills;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod pods;
 mod seccomp;
 mod terminal;
 
@@ -41,6 +45,19 @@ const TOPICS: &[&[Test]] = &[
     exec::TESTS,
     terminal::TESTS,
     failure::TESTS,
+    pods::lifecycle::TESTS,
+    pods::sharing::TESTS,
+    pods::volumes::TESTS,
+    pods::process::TESTS,
+    pods::security::TESTS,
+    pods::limits::TESTS,
+    pods::apply::TESTS,
+    pods::delete::TESTS,
+    pods::io::TESTS,
+    pods::commands::TESTS,
+    child::TESTS,
+    faults::TESTS,
+    kills::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {

@@ -478,6 +478,7 @@ fn tmpfs_size_and_mode_hold() {
 
 /// crun has it since 1.8, runc since 1.0.
 fn tmpcopyup_copies_what_the_mount_covers() {
+    require!(mount_option("tmpcopyup"));
     let bundle = Bundle::sh("cat /data/file; stat -c %a /data/dir; touch /data/more");
     fs::create_dir_all(bundle.rootfs("data/dir")).unwrap();
     fs::write(bundle.rootfs("data/file"), "below\n").unwrap();

@@ -93,6 +93,48 @@ pub fn seedpod() -> Need {
     )
 }
 
+/// The runtime runs hooks, as its `features` says. Peers do.
+pub fn hooks() -> Need {
+    let known =
+        feature("/hooks").is_none_or(|list| list.as_array().is_some_and(|it| !it.is_empty()));
+    or(known, "seedpod has no hooks yet")
+}
+
+/// The runtime knows an option of mounts, as its `features` says. Peers do.
+pub fn mount_option(name: &str) -> Need {
+    let known = feature("/mountOptions").is_none_or(|list| {
+        list.as_array()
+            .is_some_and(|it| it.iter().any(|it| it == name))
+    });
+    or(known, format!("seedpod has no mount option {name} yet"))
+}
+
+/// The runtime has a command. Peers do.
+pub fn command(name: &str) -> Need {
+    if seedpod().is_err() {
+        return Ok(());
+    }
+    let known = crate::fixture::seedpod(&[name, "--help"]).code == 0;
+    or(known, format!("seedpod has no command {name} yet"))
+}
+
+/// A value of seedpod's `features`; `None` for a peer.
+fn feature(pointer: &str) -> Option<serde_json::Value> {
+    seedpod().ok()?;
+    let text = crate::fixture::seedpod(&["features"]).ok();
+    let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+    Some(all.pointer(pointer).cloned().unwrap_or_default())
+}
+
+/// Programs with the feature `fault-injection`, in the folder `SEEDPOD_FAULTS`.
+pub fn fault_injection() -> Need {
+    seedpod()?;
+    or(
+        std::env::var_os("SEEDPOD_FAULTS").is_some(),
+        "no programs with fault injection",
+    )
+}
+
 /// The kernel runs 32 bit programs (User-Mode Linux and some hardened kernels do not).
 pub fn ia32() -> Need {
     or(

@@ -27,15 +27,23 @@ pub(super) fn run(arguments: &Apply, store: &Store) -> Result<i32> {
         pods.extend(read(file)?);
     }
     let program = std::env::current_exe().or_failure(|| "find podctl itself")?;
+    let mut code = 0;
     for pod in pods {
         let mut warnings = Vec::new();
         let applied = apply(store, &pod, &program, &mut warnings);
         for warning in warnings {
             eprintln!("warning: {warning}");
         }
-        out(&format!("pod/{} {}\n", pod.metadata.name, applied?.word()))?;
+        match applied {
+            Ok(applied) => out(&format!("pod/{} {}\n", pod.metadata.name, applied.word()))?,
+            // The others are still made.
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                code = 1;
+            }
+        }
     }
-    Ok(0)
+    Ok(code)
 }
 
 /// The pods of a manifest; its warnings are printed.

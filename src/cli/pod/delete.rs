@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::apply::read;
-use super::{find, out};
+use super::{find_any, out, plain};
 use crate::pod::delete::delete;
 use crate::pod::store::Store;
 
@@ -51,18 +51,25 @@ pub(super) fn run(arguments: &Delete, store: &Store) -> Result<i32> {
     wanted.extend(names.map(|name| (arguments.namespace.clone(), name.to_owned())));
     let mut code = 0;
     for (namespace, name) in wanted {
-        match find(store, &namespace, &name) {
-            Ok((entry, pod)) => {
-                delete(store, &entry, arguments.grace_period)?;
-                out(&format!("pod \"{}\" deleted\n", pod.pod.metadata.name))?;
-            }
-            Err(_) if arguments.ignore_not_found => {}
+        if let Err(error) = delete_one(arguments, store, &namespace, &name) {
             // The others still go.
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                code = 1;
-            }
+            eprintln!("error: {error:#}");
+            code = 1;
         }
     }
     Ok(code)
+}
+
+fn delete_one(arguments: &Delete, store: &Store, namespace: &str, name: &str) -> Result<()> {
+    let Some((entry, pod)) = find_any(store, namespace, name)? else {
+        ensure!(
+            arguments.ignore_not_found,
+            "pods \"{}\" not found",
+            plain(name)
+        );
+        return Ok(());
+    };
+    let name = &pod.pod.metadata.name;
+    delete(store, &entry, arguments.grace_period).with_context(|| format!("pod {name}"))?;
+    out(&format!("pod \"{name}\" deleted\n"))
 }

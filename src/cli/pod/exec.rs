@@ -16,9 +16,11 @@ use crate::spec::text::c_string;
 
 /// `podctl exec`.
 #[derive(Debug, Args)]
+#[command(override_usage = "podctl exec POD [-c NAME] [-i] [-t] -- COMMAND [ARGUMENT...]")]
 pub(super) struct Exec {
     /// The pod
-    pod: String,
+    #[arg(value_name = "POD", required = true)]
+    words: Vec<String>,
     /// The container; default: the only one, or the first
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
@@ -32,12 +34,23 @@ pub(super) struct Exec {
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
     /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Exec, store: &Store) -> Result<i32> {
-    let (entry, pod) = find(store, &arguments.namespace, &arguments.pod)?;
+    let (pod, rest) = arguments.words.split_first().context("name the pod")?;
+    if !rest.is_empty() {
+        bail!(
+            "the command stands behind --: podctl exec {pod} -- {}",
+            rest.join(" ")
+        );
+    }
+    ensure!(
+        !arguments.command.is_empty(),
+        "name the command: podctl exec {pod} -- COMMAND"
+    );
+    let (entry, pod) = find(store, &arguments.namespace, pod)?;
     let name = container_of(&pod, arguments.container.as_deref())?;
     let records = entry.records()?;
     let record = records
@@ -47,13 +60,14 @@ pub(super) fn run(arguments: &Exec, store: &Store) -> Result<i32> {
     let running = record
         .filter(|it| it.terminated().is_none())
         .and_then(|it| it.container_id.clone());
-    let Some(id) = running else {
+    // A record may be older than the end of its container, when the supervisor was killed.
+    let view = running.and_then(|id| View::of(&entry.containers(), &id).ok());
+    let Some(mut view) = view.filter(|view| view.pidfd.is_some()) else {
         bail!(
             "container {name} of pod {} does not run",
             pod.pod.metadata.name
         );
     };
-    let mut view = View::of(&entry.containers(), &id)?;
     let (base, container) = configuration(&view)?;
     let mut process = Process::new(&base, &mut Vec::new())?;
     process.args = arguments

@@ -6,10 +6,9 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{find, out};
-use crate::pod::expand::Facts;
+use crate::pod::look::look;
 use crate::pod::print::{self, Options, Output};
 use crate::pod::store::{Entry, Store};
-use crate::pod::supervisor::observe;
 use crate::pod::time::Timestamp;
 
 /// `podctl get`.
@@ -55,19 +54,12 @@ pub(super) fn run(arguments: &Get, store: &Store) -> Result<i32> {
     let mut pods = Vec::new();
     for entry in entries {
         // A directory without a pod is being made, or was left by a command that was killed.
-        let Some(pod) = entry.pod()? else { continue };
+        let Some((pod, status)) = look(&entry)? else {
+            continue;
+        };
         let in_namespace =
             arguments.all_namespaces || pod.pod.metadata.namespace == arguments.namespace;
         if !names.is_empty() || in_namespace {
-            let ready = entry.supervisor()?.is_some();
-            let facts = Facts::default();
-            let status = observe(
-                &pod,
-                &entry.records()?,
-                ready,
-                entry.status()?.as_ref(),
-                &facts,
-            );
             pods.push((pod, status));
         }
     }

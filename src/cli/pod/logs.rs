@@ -1,5 +1,7 @@
 //! `podctl logs`.
 
+use std::io::{BufWriter, Write};
+
 use anyhow::{Result, bail};
 use clap::Args;
 
@@ -39,7 +41,7 @@ pub(super) fn run(arguments: &Logs, store: &Store) -> Result<i32> {
         vec![container_of(&pod, arguments.container.as_deref())?]
     };
     let records = entry.records()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
     for name in names {
         let last = records
             .iter()
@@ -56,7 +58,8 @@ pub(super) fn run(arguments: &Logs, store: &Store) -> Result<i32> {
                 pod.pod.metadata.name
             );
         }
-        match print(&path, arguments.timestamps, &mut out) {
+        let printed = print(&path, arguments.timestamps, &mut out);
+        match printed.and_then(|()| Ok(out.flush()?)) {
             Err(error) if is_broken_pipe(&error) => return Ok(0),
             other => other?,
         }

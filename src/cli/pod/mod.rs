@@ -8,6 +8,7 @@ pub mod image;
 mod logs;
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -78,10 +79,13 @@ enum Command {
 pub fn main() -> i32 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            // kubectl's code for a wrong command line, and 0 for --help.
-            return i32::from(error.use_stderr());
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", one_line(&error.to_string()));
+            return 1;
+        }
+        Err(help) => {
+            let _ = help.print();
+            return 0;
         }
     };
     let store = Store::new(&arguments.root, &arguments.state);
@@ -108,11 +112,22 @@ pub fn main() -> i32 {
     })
 }
 
+/// What is wrong with a command line, without the usage that clap adds.
+fn one_line(text: &str) -> String {
+    let what = text.split("\n\nUsage:").next().unwrap_or(text);
+    let what = what
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(what);
+    let words: Vec<&str> = what.split_whitespace().collect();
+    format!("{} (see --help)", words.join(" "))
+}
+
 fn supervise(store: &Store, uid: &str) -> Result<i32> {
     nix::unistd::setsid().context("setsid")?;
     // Taken away from standard output, which whoever waits on the pipe must see end.
     let pipe = std::io::stdout().lock();
-    let reports = nix::unistd::dup(&pipe).context("dup")?;
+    let reports = pipe.as_fd().try_clone_to_owned().context("dup")?;
     let null = crate::pod::instance::null(true)?;
     nix::unistd::dup2_stdout(&null).context("dup2")?;
     drop(pipe);
@@ -129,15 +144,22 @@ fn out(text: &str) -> Result<()> {
 
 /// A pod by name, as it is written: `NAME` or `pod/NAME`.
 fn find(store: &Store, namespace: &str, name: &str) -> Result<(Entry, StoredPod)> {
-    let name = ["pod/", "pods/", "po/"]
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name);
-    let found = match store.find(namespace, name)? {
-        Some(entry) => entry.pod()?.map(|pod| (entry, pod)),
-        None => None,
+    let found = find_any(store, namespace, name)?;
+    found.with_context(|| format!("pods \"{}\" not found", plain(name)))
+}
+
+/// The same; none when there is no such pod.
+fn find_any(store: &Store, namespace: &str, name: &str) -> Result<Option<(Entry, StoredPod)>> {
+    let Some(entry) = store.find(namespace, plain(name))? else {
+        return Ok(None);
     };
-    found.with_context(|| format!("pods \"{name}\" not found"))
+    Ok(entry.pod()?.map(|pod| (entry, pod)))
+}
+
+fn plain(name: &str) -> &str {
+    let prefixes = ["pod/", "pods/", "po/"];
+    let plain = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+    plain.unwrap_or(name)
 }
 
 /// The container that is meant: the named one, or the only one; with several, the first, and a word

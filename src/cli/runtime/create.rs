@@ -86,22 +86,20 @@ fn bring_up(
     Ok(launched)
 }
 
-fn hand_over(
+pub(super) fn hand_over(
     matches: &Matches,
     launched: &mut Launched,
     socket: Option<&UnixStream>,
 ) -> Result<()> {
     if let Some(socket) = socket {
-        let console: OwnedFd = launched
-            .console
-            .take()
-            .context("the container has no terminal")?;
+        let console: OwnedFd = launched.console.take().context("there is no terminal")?;
         foreground::send_console(socket, &console)?;
     }
     write_pid_file(matches, launched.pid)
 }
 
-pub(super) fn write_pid_file(matches: &Matches, pid: i32) -> Result<()> {
+fn write_pid_file(matches: &Matches, pid: i32) -> Result<()> {
+    crate::fault::parent_step("write the pid file")?;
     match matches.get("pid-file") {
         Some(path) => replace(
             Path::new(path),

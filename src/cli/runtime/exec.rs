@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use oci_spec::runtime::Process as WireProcess;
 
 use super::Context;
-use super::create::{console_socket, preserve_fds, write_pid_file};
+use super::create::{console_socket, hand_over, preserve_fds};
 use crate::cli::args::Matches;
 use crate::container::exec::{ExecRequest, configuration, exec as execute, process_of};
 use crate::container::{View, foreground};
@@ -57,14 +57,11 @@ pub(super) fn exec(context: &mut Context, matches: &Matches) -> Result<i32> {
     let launched = execute(&mut view, &container, request, &mut warnings);
     context.warn(warnings);
     let mut launched = launched?;
-    if let Some(socket) = &socket {
-        let console = launched
-            .console
-            .take()
-            .context("the process has no terminal")?;
-        foreground::send_console(socket, &console)?;
+    if let Err(error) = hand_over(matches, &mut launched, socket.as_ref()) {
+        // Whoever asked does not know of the process: it must not stay.
+        foreground::stop(&launched);
+        return Err(error);
     }
-    write_pid_file(matches, launched.pid)?;
     match signals {
         Some(signals) => foreground::wait(&launched, &signals),
         None => Ok(0),

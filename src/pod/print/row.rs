@@ -48,6 +48,10 @@ pub fn row(pod: &StoredPod, status: &PodStatus, now: Timestamp) -> Row {
         summary.last_restart = summary.last_sidecar_restart;
         summary.apps(status);
     }
+    // Of the pod as a whole, unless a container has an end of its own to tell of.
+    if let Some(reason) = status.reason.as_ref().filter(|_| !any_failed(status)) {
+        summary.reason.clone_from(reason);
+    }
     if pod.deletion.is_some() && !status.phase.is_terminal() {
         summary.reason = "Terminating".to_owned();
     }
@@ -166,6 +170,15 @@ impl Summary {
             }
         }
     }
+}
+
+fn any_failed(status: &PodStatus) -> bool {
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let ends = lists
+        .into_iter()
+        .flatten()
+        .filter_map(ContainerStatus::terminated);
+    ends.into_iter().any(|end| end.exit_code != 0)
 }
 
 fn count(status: &ContainerStatus, restarts: &mut u64, last: &mut Option<Timestamp>) {

@@ -31,7 +31,7 @@ pub struct Observation<'a> {
     pub records: &'a [ContainerRecord],
     /// The sandbox.
     pub sandbox: Sandbox,
-    /// Why the pod as a whole came to an end, where something ended it.
+    /// What is to be said of the pod as a whole, where its containers do not say it.
     pub failure: Option<Failure>,
     /// The status before; times of transition and an end that was reached are kept.
     pub previous: Option<&'a PodStatus>,
@@ -50,9 +50,11 @@ pub struct Sandbox {
     pub pod_ips: Vec<String>,
 }
 
-/// Why a pod as a whole failed (`Evicted`, `DeadlineExceeded`, ...).
+/// Why a pod as a whole is in a phase that its containers do not tell of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
+    /// `Failed`, or `Unknown`.
+    pub phase: Phase,
     /// One word.
     pub reason: String,
     /// In words.
@@ -75,7 +77,7 @@ pub fn observe(observation: &Observation<'_>) -> PodStatus {
         // An end is an end: what is seen of its remains later does not change it.
         (Some(status), _) => (status.phase, status.reason.clone(), status.message.clone()),
         (None, Some(failure)) => (
-            Phase::Failed,
+            failure.phase,
             Some(failure.reason.clone()),
             Some(failure.message.clone()),
         ),

@@ -189,6 +189,7 @@ fn an_end_that_was_reached_stays() {
         records: &records("a+"),
         sandbox: Sandbox::default(),
         failure: Some(Failure {
+            phase: Phase::Failed,
             reason: "DeadlineExceeded".to_owned(),
             message: "too long".to_owned(),
         }),
