@@ -17,6 +17,7 @@ use super::status::{ContainerRecord, PodStatus};
 use crate::container::process::ProcessId;
 use crate::error::OrFailure;
 use crate::files::{self, Lasts};
+use crate::image;
 use crate::spec::namespaces::IdMaps;
 
 /// The two directories of all pods.
@@ -46,8 +47,8 @@ impl Store {
     }
 
     /// The images of this store.
-    pub fn images(&self) -> crate::image::Store {
-        crate::image::Store::open(self.root.join("images"))
+    pub fn images(&self) -> image::Store {
+        image::Store::open(self.root.join("images"))
     }
 
     /// The directories of one pod; they need not exist.
@@ -125,8 +126,9 @@ impl Store {
     /// # Errors
     /// As unlink(2).
     pub fn forget(&self, entry: &Entry, namespace: &str, name: &str) -> Result<()> {
-        files::remove_tree(&entry.run)?;
-        files::remove_tree(&entry.root)?;
+        // Containers shaped what is in there: it may be deeper than any limit.
+        image::remove_tree(&entry.run)?;
+        image::remove_tree(&entry.root)?;
         let link = self.name(namespace, name);
         match fs::remove_file(&link) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
