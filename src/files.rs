@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -58,12 +58,18 @@ fn write(path: &Path, bytes: &[u8], lasts: Lasts) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes a directory with all above it.
+/// Makes a directory with all above it, for root alone: what containers leave in their volumes and
+/// writable layers (a setuid program of their root, a device node) must be out of reach for the
+/// users of the machine, and so must the secrets in configurations.
 ///
 /// # Errors
 /// As mkdir(2).
 pub fn make_directory(path: &Path) -> Result<()> {
-    Ok(fs::create_dir_all(path).or_failure(|| format!("make directory {}", path.display()))?)
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    Ok(made.or_failure(|| format!("make directory {}", path.display()))?)
 }
 
 /// Removes a directory with all in it; one that is gone is no error.

@@ -35,6 +35,7 @@ pub use digest::{Algorithm, Digest};
 pub use load::Loaded;
 pub use reference::Reference;
 pub use store::{InUse, Store};
+pub use trash::remove_tree;
 pub use write::Removed;
 
 /// An image in the store.

@@ -139,6 +139,21 @@ pub(super) fn discard(trash: &Trash, path: &Path) -> Result<()> {
     trash.discard(parent, OsStr::from_bytes(name.as_bytes()))
 }
 
+/// Deletes a tree by path, however deep it is; its directories are moved up in it on the way. One
+/// that is gone is no error.
+///
+/// # Errors
+/// As open(2), rename(2), unlink(2) and rmdir(2).
+pub fn remove_tree(path: &Path) -> Result<()> {
+    if let Err(error) = std::fs::symlink_metadata(path)
+        && error.kind() == std::io::ErrorKind::NotFound
+    {
+        return Ok(());
+    }
+    Trash::open(path)?.empty()?;
+    Ok(std::fs::remove_dir(path).or_failure(|| format!("remove {}", path.display()))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +195,22 @@ mod tests {
         Trash::open(&trash).unwrap().empty().unwrap();
         assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
         assert!(outside.join("keep").exists());
+    }
+
+    #[test]
+    fn deep_tree_is_removed_by_path_and_one_that_is_gone_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir_all(tree.join("discarded.0/full")).unwrap();
+        fs::write(tree.join("discarded.1"), b"x").unwrap();
+        let mut at = open(&tree, DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..5000 {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = openat(&at, "d", DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(at);
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        remove_tree(&tree).unwrap();
     }
 }

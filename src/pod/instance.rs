@@ -1,7 +1,6 @@
 //! One instance of a container, from its root file system to its last line of output.
 
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -27,6 +26,9 @@ use crate::mount::overlay::{self, Overlay};
 
 /// Milliseconds that a killed process has to end.
 const END_WAIT: u16 = 10_000;
+
+/// /proc/sys/fs/pipe-max-size, unless it was raised (pipe(7)).
+const PIPE_MOST: usize = 1 << 20;
 
 /// A container that runs.
 #[derive(Debug)]
@@ -174,7 +176,10 @@ fn run(
     let cgroup = View::of(&containers, id)?.cgroup();
     container::start(&containers, id, &mut Vec::new())?;
     let streams = match launched.console.take() {
-        Some(console) => vec![(Stream::Stdout, console)],
+        Some(console) => {
+            no_wait(&console)?;
+            vec![(Stream::Stdout, console)]
+        }
         None => streams,
     };
     Ok(Parts {
@@ -231,6 +236,8 @@ fn streams(it: &Container) -> Result<(Vec<Given>, Vec<(Stream, OwnedFd)>, Option
         (null(false)?, None)
     };
     let ((out, their_out), (err, their_err)) = (pipe()?, pipe()?);
+    no_wait(&out)?;
+    no_wait(&err)?;
     let given = vec![
         ("standard input", input),
         ("standard output", their_out),
@@ -241,6 +248,14 @@ fn streams(it: &Container) -> Result<(Vec<Given>, Vec<(Stream, OwnedFd)>, Option
         vec![(Stream::Stdout, out), (Stream::Stderr, err)],
         kept,
     ))
+}
+
+/// A container can read its own pipe (/proc/self/fd/1), so what was readable may be gone when we
+/// come to it: reading must never wait.
+fn no_wait(fd: &OwnedFd) -> Result<()> {
+    let set = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    set.map(drop).or_failure(|| "set O_NONBLOCK")?;
+    Ok(())
 }
 
 /// /dev/null.
@@ -345,15 +360,21 @@ impl Running {
         }
     }
 
-    /// Everything that is still in the pipes; all writers have ended, or were killed.
+    /// What is still in the pipes. Its own processes are gone, but another container of the pod may
+    /// have the pipe open and fill it for ever: no more is read than a pipe can hold.
     fn drain(&mut self) {
+        let mut buffer = vec![0; 64 * 1024];
         for (stream, fd) in self.streams.drain(..) {
-            let mut bytes = Vec::new();
-            let flags = OFlag::O_NONBLOCK;
-            let _ = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(flags));
-            // Ends at the end of the pipe, or where reading would wait.
-            let _ = fs::File::from(fd).read_to_end(&mut bytes);
-            let _ = self.log.add(stream, &bytes, SystemTime::now());
+            for _ in 0..PIPE_MOST / buffer.len() {
+                match nix::unistd::read(&fd, &mut buffer) {
+                    Err(nix::errno::Errno::EINTR) => {}
+                    // The end, or where reading would wait.
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => {
+                        let _ = self.log.add(stream, &buffer[..count], SystemTime::now());
+                    }
+                }
+            }
         }
         let _ = self.log.finish(SystemTime::now());
     }

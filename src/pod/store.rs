@@ -21,6 +21,7 @@ use super::status::{ContainerRecord, PodStatus};
 use crate::container::process::ProcessId;
 use crate::error::OrFailure;
 use crate::files::{self, Lasts};
+use crate::image;
 use crate::spec::namespaces::IdMaps;
 
 /// How long a lock is waited for: longer than it takes to kill the containers of a pod.
@@ -53,8 +54,8 @@ impl Store {
     }
 
     /// The images of this store.
-    pub fn images(&self) -> crate::image::Store {
-        crate::image::Store::open(self.root.join("images"))
+    pub fn images(&self) -> image::Store {
+        image::Store::open(self.root.join("images"))
     }
 
     /// The directories of one pod; they need not exist.
@@ -257,7 +258,8 @@ impl Entry {
         };
         for it in list.flatten().filter(|it| it.file_name() != "pod.json") {
             if it.file_type().is_ok_and(|kind| kind.is_dir()) {
-                files::remove_tree(&it.path())?;
+                // Containers shaped what is in there: it may be deeper than any limit.
+                image::remove_tree(&it.path())?;
             } else {
                 remove_file(&it.path())?;
             }

@@ -1,6 +1,6 @@
 //! Who a container's process is: names of the image become numbers, from the image's own files.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -121,18 +121,21 @@ impl Files {
     }
 }
 
-/// A regular file of the image, of at most a megabyte; links lead nowhere but into the image.
+/// A regular file of the image, of at most a megabyte; links lead nowhere but into the image. What
+/// stands there is looked at before it is opened: to open a device node is to use the device.
 fn read(root: &OwnedFd, path: &str) -> String {
     use std::io::Read;
     let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let Ok(fd) = openat2(root, path, how) else {
         return String::new();
     };
-    let file = std::fs::File::from(fd);
+    let place = std::fs::File::from(fd);
     let mut bytes = Vec::new();
-    if file.metadata().is_ok_and(|it| it.is_file()) {
+    if place.metadata().is_ok_and(|it| it.is_file())
+        && let Ok(file) = std::fs::File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
+    {
         let _ = file.take(1 << 20).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

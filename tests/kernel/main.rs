@@ -18,6 +18,7 @@ mod require;
 mod runner;
 mod wait;
 
+mod attacks;
 mod cgroup;
 mod child;
 mod exec;
@@ -58,6 +59,7 @@ const TOPICS: &[&[Test]] = &[
     child::TESTS,
     faults::TESTS,
     kills::TESTS,
+    attacks::TESTS,
 ];
 
 fn main() -> std::process::ExitCode {
