@@ -19,6 +19,9 @@ PACKAGES := gcc libc6-dev musl-tools libseccomp-dev busybox-static user-mode-lin
 	e2fsprogs util-linux mount procps patchelf
 PEERS := runc crun
 
+# A terminal sees cargo's progress; a log sees only what is wrong.
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+
 say = @printf '\033[1m%s\033[0m\n' "$(1)"
 
 # `setup build` is an order.
@@ -36,10 +39,10 @@ setup-bench: setup ## the same, and the peers that `make bench` compares with
 	@scripts/install-missing $(PEERS)
 
 build: ## static release programs in target/bin (TARGET=musl or TARGET=gnu)
-	$(call say,building for $(TRIPLE))
+	$(call say,building for $(TRIPLE) (some minutes the first time))
 	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
 	 CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
-		cargo build --quiet --release --bins --target $(TRIPLE)
+		cargo build $(QUIET) --release --bins --target $(TRIPLE)
 	@mkdir -p $(BIN)
 	@for name in seedpod podctl; do \
 		install -m 755 target/$(TRIPLE)/release/$$name $(BIN)/$$name; \
@@ -73,7 +76,9 @@ format: ## rustfmt
 clean: ## remove what was built
 	@cargo clean --quiet
 
-install: build ## into DESTDIR and PREFIX (/usr/local)
+# Not after `build`, for whoever builds as a user and installs as root.
+install: ## what was built, into DESTDIR and PREFIX (/usr/local)
+	@[ -x $(BIN)/seedpod ] && [ -x $(BIN)/podctl ] || { echo "nothing is built yet: make build" >&2; exit 1; }
 	@install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/seedpod $(BIN)/podctl
 	@echo "  $(DESTDIR)$(PREFIX)/bin/{seedpod,podctl}"
 

@@ -35,7 +35,7 @@ trap 'exit 143' TERM HUP
 
 if [ -t 1 ] && [ "${1:-}" != limits ]; then bold=$'\033[1m' dim=$'\033[2m' red=$'\033[31m' plain=$'\033[0m'; else bold='' dim='' red='' plain=''; fi
 step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-indent() { fold -s -w 96 | sed 's/^/    /'; }
+indent() { fold -s -w 96 | sed -e 's/^/    /' -e 's/ *$//'; }
 # Shows a command as a person would type it, then what it says.
 show() {
     printf '  %s$ podctl %s%s\n' "$dim" "$*" "$plain"

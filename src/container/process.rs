@@ -56,7 +56,7 @@ impl ProcessId {
             return Ok(None);
         }
         let pidfd = match sys::process::pidfd_open(self.pid) {
-            // EINVAL: the number is kept by a session or process group whose leader has ended.
+            // EINVAL: it has ended, and its number still names a session or a group of others.
             Err(nix::errno::Errno::ESRCH | nix::errno::Errno::EINVAL) => return Ok(None),
             other => other.or_failure(|| format!("open a pidfd of process {}", self.pid))?,
         };

@@ -144,11 +144,12 @@ pub fn idmap_namespace(maps: &IdMaps) -> Result<OwnedFd, Failure> {
         socket: OwnedFd,
     }
     fn hold(holder: &mut Holder) -> Infallible {
-        // Nothing else stays open: our copy of the other end would keep this process waiting when
-        // its parent is killed, and a copy of a lock would be held as long.
-        let number = holder.socket.as_raw_fd().cast_unsigned();
-        let _ = sys::open::close_between(0, number.saturating_sub(1));
-        let _ = sys::open::close_between(number.saturating_add(1), u32::MAX);
+        // Nothing of the parent's: a copy of its end would hide its death, a copy of a lock hold it.
+        let kept = holder.socket.as_raw_fd().cast_unsigned();
+        if kept > 0 {
+            let _ = sys::open::close_between(0, kept.saturating_sub(1));
+        }
+        let _ = sys::open::close_between(kept.saturating_add(1), u32::MAX);
         let mut byte = [0_u8; 1];
         let _ = sys::open::read(holder.socket.as_fd(), &mut byte);
         sys::process::exit_now(0)
@@ -157,7 +158,8 @@ pub fn idmap_namespace(maps: &IdMaps) -> Result<OwnedFd, Failure> {
     let mut holder = Holder { socket: theirs };
     let child = sys::clone::clone_child(Kind::User.flag(), None, &mut holder, hold)
         .or_failure(|| "make a user namespace for id-mapped mounts")?;
-    let made = write_map(child.pid, "uid_map", &maps.uids)
+    let made = crate::fault::parent_step("id maps of a mount")
+        .and_then(|()| write_map(child.pid, "uid_map", &maps.uids))
         .and_then(|()| write_map(child.pid, "gid_map", &maps.gids))
         .and_then(|()| {
             let path = format!("/proc/{}/ns/user", child.pid);

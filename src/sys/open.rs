@@ -225,7 +225,7 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     syscall!(libc::SYS_close_range, first, u32::MAX, CLOEXEC).map(drop)
 }
 
-/// Closes the descriptors `first` to `last` (close_range(2)); for a process that keeps none.
+/// Closes the descriptors `first` to `last` (close_range(2)); for a process that drops none of them.
 ///
 /// # Errors
 /// As close_range(2).

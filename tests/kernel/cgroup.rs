@@ -187,6 +187,7 @@ fn io_weight_or_limit_is_read_back() {
 
 fn update_changes_limits_and_keeps_others() {
     require!(
+        command("update"),
         cgroup2_controller("memory"),
         cgroup2_controller("pids"),
         cgroup2_controller("cpu")
@@ -220,7 +221,7 @@ fn update_changes_limits_and_keeps_others() {
 
 /// Newer than Debian's peers.
 fn update_of_memory_below_use_is_refused_when_asked() {
-    require!(seedpod, cgroup2_controller("memory"));
+    require!(seedpod, command("update"), cgroup2_controller("memory"));
     let container = Bundle::sleeper()
         .set(
             "/linux/resources/memory",
@@ -245,7 +246,11 @@ fn update_of_memory_below_use_is_refused_when_asked() {
 }
 
 fn events_stats_show_memory_and_pids() {
-    require!(cgroup2_controller("memory"), cgroup2_controller("pids"));
+    require!(
+        command("events"),
+        cgroup2_controller("memory"),
+        cgroup2_controller("pids")
+    );
     let container = Bundle::sleeper()
         .set("/linux/resources/memory", json!({ "limit": 64 << 20 }))
         .start();

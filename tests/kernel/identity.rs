@@ -270,7 +270,7 @@ fn signals_are_at_their_defaults() {
 
 /// Debian's runc ignores it.
 fn personality_is_applied() {
-    require!(seedpod);
+    require!(seedpod, ia32);
     let seen = Bundle::sh("uname -m")
         .set("/linux/personality", json!({ "domain": "LINUX32" }))
         .stdout();

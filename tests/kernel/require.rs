@@ -109,6 +109,15 @@ pub fn mount_option(name: &str) -> Need {
     or(known, format!("seedpod has no mount option {name} yet"))
 }
 
+/// The runtime has a command. Peers do.
+pub fn command(name: &str) -> Need {
+    if seedpod().is_err() {
+        return Ok(());
+    }
+    let known = crate::fixture::seedpod(&[name, "--help"]).code == 0;
+    or(known, format!("seedpod has no command {name} yet"))
+}
+
 /// A value of seedpod's `features`; `None` for a peer.
 fn feature(pointer: &str) -> Option<serde_json::Value> {
     seedpod().ok()?;
