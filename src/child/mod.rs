@@ -365,11 +365,12 @@ impl<'plan> Child<'plan> {
 
     fn join_keyring(&mut self, name: &std::ffi::CStr) -> Result<()> {
         match sys::process::join_session_keyring(name) {
-            // Kernels without keys, and containers in containers whose filter forbids keyctl.
-            Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES) => Ok(()),
-            // The quota of keys is used up; the caller's keyring would be the fall-back.
-            Err(Errno::EDQUOT) => {
-                self.warn(Errno::EDQUOT);
+            // A kernel without keys has none to hide.
+            Err(Errno::ENOSYS) => Ok(()),
+            // A filter around us forbids it, or the quota of keys is used up: the container keeps
+            // the caller's keyring, and the caller is told.
+            Err(errno @ (Errno::EPERM | Errno::EACCES | Errno::EDQUOT)) => {
+                self.warn(errno);
                 Ok(())
             }
             other => Ok(other?),

@@ -101,12 +101,12 @@ impl CreateRequest {
     /// # Errors
     /// When the configuration is wrong.
     pub fn plan(&self, warnings: &mut Vec<String>) -> Result<(Spec, spec::Container, Plan)> {
-        let path = self.bundle.join(CONFIG);
-        let wire =
-            wire::read(&self.config, warnings).with_context(|| path.display().to_string())?;
-        let container = spec::Container::new(&wire, &self.bundle, warnings)
-            .with_context(|| path.display().to_string())?;
-        let request = plan::create::Request {
+        self.plan_as(&self.decided(), warnings)
+    }
+
+    /// What is decided here besides the configuration.
+    fn decided(&self) -> plan::create::Request {
+        plan::create::Request {
             id: self.id.clone(),
             own_streams: self
                 .given
@@ -115,8 +115,20 @@ impl CreateRequest {
             sandbox: self.sandbox,
             keep_keyring: self.keep_keyring,
             preserve_fds: self.preserve_fds,
-        };
-        let plan = plan::create::plan(&container, &request, warnings)
+        }
+    }
+
+    fn plan_as(
+        &self,
+        decided: &plan::create::Request,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Spec, spec::Container, Plan)> {
+        let path = self.bundle.join(CONFIG);
+        let wire =
+            wire::read(&self.config, warnings).with_context(|| path.display().to_string())?;
+        let container = spec::Container::new(&wire, &self.bundle, warnings)
+            .with_context(|| path.display().to_string())?;
+        let plan = plan::create::plan(&container, decided, warnings)
             .with_context(|| path.display().to_string())?;
         Ok((wire, container, plan))
     }
@@ -150,6 +162,7 @@ pub fn create(
         );
     }
     let mut state = State::new(&request.id, ProcessId::none()?);
+    state.request = request.decided();
     wire.version().clone_into(&mut state.oci_version);
     state.bundle.clone_from(&request.bundle);
     state.rootfs.clone_from(&container.root.path);
@@ -326,8 +339,10 @@ impl View {
         })
     }
 
+    /// The plan that it was made by.
     fn plan(&self) -> Result<Plan> {
-        Ok(self.config()?.plan(&mut Vec::new())?.2)
+        let state = self.state.as_ref().context("the container has no state")?;
+        Ok(self.config()?.plan_as(&state.request, &mut Vec::new())?.2)
     }
 }
 

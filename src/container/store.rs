@@ -46,6 +46,8 @@ pub struct State {
     pub cgroup: PathBuf,
     /// Of the configuration, sorted.
     pub annotations: Vec<(String, String)>,
+    /// What the maker decided besides the configuration: the same plan can be made again.
+    pub request: crate::plan::create::Request,
 }
 
 /// All containers below one `--root`.
@@ -267,6 +269,7 @@ impl State {
             owner: owner(),
             cgroup: PathBuf::new(),
             annotations: Vec::new(),
+            request: crate::plan::create::Request::default(),
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::sys::mount::attr;
 use crate::sys::process::ExecStrings;
 
 /// What a caller decides, besides the configuration.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Request {
     /// Of the container; names the default cgroup and the keyring.
     pub id: String,

@@ -341,6 +341,8 @@ impl Supervisor<'_> {
         }
         let removed = sandbox::remove(self.entry, hierarchy, self.setting.cgroup);
         result = result.and(removed);
+        // The pause process was our child: nobody else would bury it before we end.
+        let _ = container::try_wait(&self.sandbox.launched);
         if let Err(error) = &result {
             self.fail("SupervisorError", format!("{error:#}"));
         }
