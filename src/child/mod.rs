@@ -320,6 +320,7 @@ impl<'plan> Child<'plan> {
 
     fn join_process(&mut self, slot: Slot, flags: u64) -> Result<()> {
         if flags != 0 {
+            hide()?;
             sys::ns::setns(self.fd(slot)?, flags)?;
         }
         Ok(())

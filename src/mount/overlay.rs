@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{copy, idmap, idmap_namespace, path};
+use super::{change, copy, idmap, idmap_namespace, path};
 use crate::error::OrFailure;
+use crate::spec::mounts::Attributes;
 use crate::spec::namespaces::IdMaps;
 use crate::sys;
+use crate::sys::mount::attr;
 
 /// What an overlay is made of.
 #[derive(Debug)]
@@ -59,10 +61,13 @@ pub fn mount(overlay: &Overlay<'_>) -> Result<()> {
         mount_in(&layers, &lower, overlay.target)
     });
     for name in &names {
-        let name = path(&layers.join(name))?;
-        let _ = sys::mount::unmount(&name, libc::MNT_DETACH);
+        let place = layers.join(name);
+        let _ = sys::mount::unmount(&path(&place)?, libc::MNT_DETACH);
+        // Never with what is in it: a copy that is still mounted is the image itself.
+        let _ = fs::remove_dir(&place);
     }
-    let _ = fs::remove_dir_all(&layers);
+    let _ = fs::remove_dir(layers.join("none"));
+    let _ = fs::remove_dir(&layers);
     mounted
 }
 
@@ -117,6 +122,11 @@ fn attach_layers(overlay: &Overlay<'_>, directory: &Path, names: &mut Vec<String
         if let Some(userns) = &userns {
             idmap(&what, tree.as_fd(), userns.as_fd(), false)?;
         }
+        let read_only = Attributes {
+            set: attr::RDONLY,
+            clear: 0,
+        };
+        change(&what, tree.as_fd(), read_only, false)?;
         let place = directory.join(index.to_string());
         fs::create_dir_all(&place).or_failure(|| format!("make directory {}", place.display()))?;
         sys::mount::attach_at(tree.as_fd(), &path(&place)?).or_failure(|| what)?;

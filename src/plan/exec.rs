@@ -43,15 +43,27 @@ pub fn plan(
     let own = |kind: Kind| *namespaces.get(kind) != Namespace::Host;
     let init = give(&mut slots, "the container's first process");
     // One setns(2) for all: the kernel checks each against the caller's credentials first, so a
-    // namespace that another user namespace owns is no trouble. The pid namespace is only for
-    // children, so the parent joins it around the clone.
+    // namespace that another user namespace owns is no trouble.
     let flags = Kind::ALL
         .into_iter()
-        .filter(|kind| own(*kind) && *kind != Kind::Pid)
+        .filter(|kind| own(*kind))
         .fold(0, |flags, kind| flags | kind.flag());
-    let mut ops = vec![Op::AwaitGo, Op::JoinProcess { slot: init, flags }];
+    let join = Op::JoinProcess { slot: init, flags };
+    // A pid namespace is only for children. The child is cloned by a stage that has left the
+    // host's mounts already: the container's processes see it from its first moment, and one with
+    // CAP_SYS_PTRACE may look at the host through its /proc/PID/root otherwise.
+    let stage = own(Kind::Pid);
+    let mut ops = if stage {
+        vec![join]
+    } else {
+        vec![Op::AwaitGo, join]
+    };
     if namespaces.has_user() {
         ops.push(Op::BecomeRoot);
+    }
+    if stage {
+        ops.push(Op::CloneChild { flags: 0 });
+        ops.push(Op::AwaitGo);
     }
     ops.push(Op::NewSession);
     if let Ok(name) = CString::new(format!("_ses.{}", request.id)) {
@@ -89,7 +101,7 @@ pub fn plan(
     Ok(Plan {
         open,
         cgroup: None,
-        join_pid: own(Kind::Pid).then_some(init),
+        join_pid: None,
         new_time: None,
         clone_flags: 0,
         grant: Grant {
