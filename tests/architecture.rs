@@ -503,7 +503,7 @@ fn nothing_names_the_machine_it_was_written_on() {
             continue;
         };
         for word in &words {
-            // A path of a container's or a pod's own (`.../work/`) is none of the machine's.
+            // A path of a container's or a pod's own is none of the machine's.
             for (index, _) in text.match_indices(word.as_str()) {
                 let before = text[..index].chars().next_back();
                 if before.is_some_and(|c| is_word(c) || "./}>-$*)".contains(c)) {
